@@ -1,0 +1,28 @@
+"""Puts the management API together: every route, behind one middleware."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from dispatcher.api import deliveries, event_types, webhooks
+from dispatcher.api.limits import RateLimiter
+from dispatcher.api.serving import envelope, serve
+
+if TYPE_CHECKING:
+    from dispatcher.api.context import ApiContext
+    from dispatcher.api.routing import Route
+
+ROUTES: Final[tuple[Route, ...]] = (*webhooks.ROUTES, *deliveries.ROUTES, *event_types.ROUTES)
+
+
+def create_app(context: ApiContext) -> web.Application:
+    """Make the application that answers under `/v1`."""
+    api = context.config.api
+    app = web.Application(middlewares=[envelope], client_max_size=api.max_body_bytes)
+    limiter = RateLimiter(api.rate_limit_per_minute, time.monotonic)
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, serve(route, context, limiter))
+    return app

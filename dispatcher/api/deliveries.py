@@ -1,0 +1,165 @@
+"""The history of a webhook over HTTP, and the test that adds to it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from dispatcher.api.cursor import read_cursor, write_cursor
+from dispatcher.api.delivery_shapes import attempt_shape, delivery_shape
+from dispatcher.api.problems import Detail, Problem, invalid_request, not_found
+from dispatcher.api.routing import Answer, Call, Route, pages
+from dispatcher.api.shapes import DeliveriesQuery, Delivery, DeliveryDetail, SendTest
+from dispatcher.api.webhooks import find
+from dispatcher.core.timestamps import parse_rfc3339
+from dispatcher.core.webhook import closest
+from dispatcher.store import event_types, history, webhooks
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Sequence
+
+_TEST_TYPE: Final = "webhook.test"
+_TEST_MESSAGE: Final = "This is a test. No earthquake has happened and no sensor has changed."
+_SPACED_OFFSET: Final = re.compile(r" (\d\d:\d\d)$")  # `+` in a query is a space, unless it is escaped
+
+
+async def list_all(call: Call) -> Answer | Problem:
+    """Give a page of a webhook's deliveries, the newest first."""
+    webhook = await find(call)
+    if isinstance(webhook, Problem):
+        return webhook
+    form = call.query
+    since = form.replace("since", _timestamp)
+    until = form.replace("until", _timestamp)
+    before = form.replace("cursor", read_cursor)
+    if form.given("event"):
+        known = await event_types.names(call.context.database)
+        form.check("event", lambda name: _type_problems(name, known))
+    if form.given("cursor") and form.given("page"):
+        form.refuse("page", "cannot be combined with cursor")
+    query: DeliveriesQuery | Problem = form.read()
+    if isinstance(query, Problem):
+        return query
+    page = query.page or 1
+    offset = (page - 1) * query.limit
+    if offset >= history.COUNTED:
+        too_far = f"reaches beyond {history.COUNTED} deliveries; walk with cursor instead"
+        return invalid_request([Detail("page", too_far)])
+    found = await history.search(
+        call.context.database,
+        webhook.id,
+        history.Search(
+            state=query.status,
+            type=query.event,
+            since=since,
+            until=until,
+            before=before,
+            offset=offset,
+            limit=query.limit,
+        ),
+    )
+    pagination = msgspec.structs.replace(
+        pages(found.total, page, query.limit),
+        next_cursor=None if found.next_before is None else write_cursor(found.next_before),
+    )
+    ids = call.context.ids
+    return Answer(
+        data=[delivery_shape(row, ids, webhook.public_id) for row in found.rows], pagination=pagination
+    )
+
+
+async def show(call: Call) -> Answer | Problem:
+    """Give one delivery with its payload and everything that happened to it."""
+    webhook = await find(call)
+    if isinstance(webhook, Problem):
+        return webhook
+    key = call.context.ids.decode(call.path["delivery_id"])
+    if key is None or key.webhook_id != webhook.id:
+        return not_found("delivery")
+    found = await history.get(call.context.database, key)
+    if found is None:
+        return not_found("delivery")
+    shown = delivery_shape(found.delivery, call.context.ids, webhook.public_id)
+    return Answer(
+        data=DeliveryDetail(
+            **msgspec.structs.asdict(shown),
+            payload=msgspec.Raw(found.body),
+            attempts=[attempt_shape(fact) for fact in found.facts],
+        )
+    )
+
+
+async def send_test(call: Call) -> Answer | Problem:
+    """Send a sample to this webhook alone: one attempt, marked as a test, whether it is active or not."""
+    webhook = await find(call)
+    if isinstance(webhook, Problem):
+        return webhook
+    if call.body.given("event"):
+        known = await event_types.names(call.context.database)
+        call.body.check("event", lambda name: _type_problems(name, known))
+    wanted: SendTest | Problem = call.body.read()
+    if isinstance(wanted, Problem):
+        return wanted
+    if wanted.event == _TEST_TYPE:
+        data = {"webhook_id": webhook.public_id, "message": _TEST_MESSAGE}
+        data_text: str | None = msgspec.json.encode(data).decode()
+    else:
+        data_text = await event_types.sample(call.context.database, wanted.event)
+    if data_text is None:
+        return not_found("event type")
+    sent = await webhooks.send_test(call.context.database, webhook, wanted.event, data_text)
+    delivery = history.Delivery(
+        key=sent.key,
+        type=wanted.event,
+        occurred_at=sent.occurred_at,
+        recorded_at=sent.recorded_at,
+        test=True,
+    )
+    shown = delivery_shape(delivery, call.context.ids, webhook.public_id)
+    return Answer(202, shown, headers={"Location": f"/v1/webhooks/{webhook.public_id}/deliveries/{shown.id}"})
+
+
+def _type_problems(name: str, known: Sequence[str]) -> list[str]:
+    if name in known:
+        return []
+    return [f'"{name[:100]}" is not a known event type{closest(name, known)}']
+
+
+def _timestamp(text: str) -> dt.datetime:
+    return parse_rfc3339(_SPACED_OFFSET.sub(r"+\1", text))
+
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        "/v1/webhooks/{webhook_id}/deliveries",
+        "read:webhooks",
+        list_all,
+        "List a webhook's deliveries",
+        200,
+        list[Delivery],
+        query=DeliveriesQuery,
+    ),
+    Route(
+        "GET",
+        "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}",
+        "read:webhooks",
+        show,
+        "Get a delivery",
+        200,
+        DeliveryDetail,
+    ),
+    Route(
+        "POST",
+        "/v1/webhooks/{webhook_id}/test",
+        "write:webhooks",
+        send_test,
+        "Send a test",
+        202,
+        Delivery,
+        body=SendTest,
+    ),
+)

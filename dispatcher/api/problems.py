@@ -1,0 +1,102 @@
+"""What goes wrong in a request, as an answer: status, code, words, and one detail for each bad field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+BODY: Final = "body"  # stands for a field where the body as a whole is wrong
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """What is wrong with one field; `message` continues the sentence that the field's name begins."""
+
+    field: str
+    message: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An answer that is not what the client asked for."""
+
+    status: int
+    code: str
+    message: str
+    details: Sequence[Detail] = ()
+    headers: Mapping[str, str] = {}
+
+
+def invalid_request(details: Sequence[Detail]) -> Problem:
+    """Refuse what a client wrote."""
+    fields = ", ".join(dict.fromkeys(detail.field for detail in details))
+    return Problem(400, "invalid_request", f"The request is not valid: {fields}.", details)
+
+
+def unauthorized(message: str) -> Problem:
+    """Ask for a valid key (RFC 6750, 3)."""
+    return Problem(401, "unauthorized", message, headers={"WWW-Authenticate": 'Bearer realm="v1"'})
+
+
+def forbidden(scope: str) -> Problem:
+    """Refuse a valid key that lacks a scope."""
+    return Problem(403, "forbidden", f"This API key does not have the scope {scope}.")
+
+
+def not_found(what: str) -> Problem:
+    """Say that there is no such thing, which is also what another organization's things are."""
+    return Problem(404, "not_found", f"There is no such {what}.")
+
+
+def method_not_allowed(allowed: Sequence[str]) -> Problem:
+    """Say which methods a path has."""
+    methods = ", ".join(sorted(allowed))
+    return Problem(
+        405, "method_not_allowed", f"This path answers to {methods} only.", headers={"Allow": methods}
+    )
+
+
+def payload_too_large(max_bytes: int) -> Problem:
+    """Refuse a body that is too long."""
+    return Problem(413, "payload_too_large", f"The request's body must have at most {max_bytes} bytes.")
+
+
+def unsupported_media_type() -> Problem:
+    """Refuse a body that does not claim to be JSON."""
+    return Problem(
+        415,
+        "unsupported_media_type",
+        "The request's body must be JSON in UTF-8, with the header Content-Type: application/json.",
+        headers={"Accept": "application/json"},
+    )
+
+
+def rate_limit_exceeded(retry_after_s: int) -> Problem:
+    """Ask a client to wait."""
+    return Problem(
+        429,
+        "rate_limit_exceeded",
+        f"This API key has made too many requests; try again in {retry_after_s} s.",
+        headers={"Retry-After": str(retry_after_s)},
+    )
+
+
+def internal_error(request_id: str) -> Problem:
+    """Own up to a bug; the log has the rest, under the request's id."""
+    return Problem(
+        500,
+        "internal_error",
+        f"Something went wrong on our side; please quote {request_id} when you report it.",
+    )
+
+
+def unavailable() -> Problem:
+    """Say that the database is away; whether a change was made is then unknown."""
+    return Problem(
+        503,
+        "unavailable",
+        "The service cannot answer at the moment; please try again.",
+        headers={"Retry-After": "5"},
+    )

@@ -1,0 +1,171 @@
+"""The composition root: the only module that knows every room, and the life of the daemon's process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from dispatcher import __version__
+from dispatcher.api.app import create_app
+from dispatcher.api.context import ApiContext
+from dispatcher.config import Config, listen_address
+from dispatcher.core.addresses import AddressPolicy
+from dispatcher.core.errors import OperatorError
+from dispatcher.core.ids import DeliveryIds
+from dispatcher.daemon.housekeeping import Housekeeping
+from dispatcher.daemon.leadership import Leadership
+from dispatcher.daemon.ops import create_ops_app
+from dispatcher.daemon.outage import Outage
+from dispatcher.daemon.run import Run
+from dispatcher.daemon.systemd import listen_fds, notify, watchdog_interval_s
+from dispatcher.sender import AiohttpSender
+from dispatcher.store.connection import Database
+from dispatcher.store.embedded import EmbeddedServer
+from dispatcher.store.installation import Installation
+from dispatcher.store.lease import Lease
+from dispatcher.store.schema import migrate, require_schema
+from dispatcher.store.vault import open_vault
+from dispatcher.telemetry.health import Health
+from dispatcher.telemetry.log import configure
+from dispatcher.telemetry.metrics import Metrics
+
+_FILES_BESIDE_REQUESTS: Final = 256  # connections to PostgreSQL, listeners, clients of the API
+_WATCH_EVERY_S: Final = 1.0
+
+log = structlog.get_logger("daemon")
+
+
+def serve(config: Config) -> int:
+    """Run the daemon until SIGTERM or SIGINT; give the exit status."""
+    configure(config.log)
+    _check_file_limit(config)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config))
+
+
+def _check_file_limit(config: Config) -> None:
+    """Raise the limit of open files as far as needed and allowed; every request in flight needs one."""
+    needed = config.delivery.max_in_flight + _FILES_BESIDE_REQUESTS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise OperatorError(
+            f"delivery.max_in_flight = {config.delivery.max_in_flight} needs {needed} open files, but this process "
+            f"may open {hard}: raise the limit (LimitNOFILE=, ulimit -n) or lower the setting"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+async def _serve(config: Config) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("nothing to reload: webhooks are always current"))
+    metrics, health = Metrics(), Health()
+    async with AsyncExitStack() as stack:
+        url, server = await _database_url(config, stack)
+        database = Database(url, config.database)
+        stack.push_async_callback(database.close)
+        vault = open_vault(config.secrets.encryption_key, Path(config.data_dir))
+        installation = await Installation.load(database, vault)
+        ids = DeliveryIds(installation.id_key)
+        sender = await stack.enter_async_context(AiohttpSender(config.delivery))
+        outage = Outage(metrics)
+        lease = Lease(database.link("lease"))
+        leadership = Leadership(
+            lease,
+            lambda run_id: Run(
+                run_id, config, database, vault, ids, sender, lease, outage, metrics, health
+            ),
+            outage,
+            metrics,
+            health,
+        )
+
+        def problems() -> list[str]:
+            away = outage.reason
+            return [f"database: {away}"] if away is not None else health.late()
+
+        context = ApiContext(
+            database=database,
+            vault=vault,
+            ids=ids,
+            config=config,
+            policy=AddressPolicy(config.delivery.allowed_networks),
+        )
+        sockets = listen_fds()
+        await _listen(stack, create_ops_app(metrics, problems), config.ops.listen, "ops", sockets)
+        await _listen(stack, create_app(context), config.api.listen, "api", sockets)
+        housekeeping = Housekeeping(database, config, outage, metrics, leading=lambda: leadership.leading)
+        # What is here now stays: the collector need not look at it again, nor look so often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        log.info("ready", version=__version__)
+        notify(f"READY=1\nSTATUS=grillo-dispatcher {__version__}")
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(housekeeping.run()),
+                group.create_task(_watchdog(lambda: outage.reason is not None or not health.late())),
+            ]
+            if server is not None:
+                beside.append(group.create_task(server.supervise()))
+            await leadership.work(stop)
+            notify("STOPPING=1")
+            for task in beside:
+                task.cancel()
+    log.info("stopped")
+    return 0
+
+
+async def _database_url(config: Config, stack: AsyncExitStack) -> tuple[str, EmbeddedServer | None]:
+    """Give the URL of the configured server, or of the embedded one, which then runs as long as we do."""
+    if config.database.url:
+        await require_schema(config.database.url, config.database)
+        return config.database.url, None
+    server = EmbeddedServer(
+        Path(config.data_dir), bin_dir=config.database.bin_dir, port=config.database.port, log=log
+    )
+    url = await server.start()
+    stack.push_async_callback(server.stop)
+    await migrate(url, config.database)
+    log.info("embedded PostgreSQL", psql=server.psql_line())
+    return url, server
+
+
+async def _listen(
+    stack: AsyncExitStack, app: web.Application, listen: str, name: str, sockets: Mapping[str, socket.socket]
+) -> None:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    given = sockets.get(name)
+    host, port = listen_address(listen)
+    site = web.SockSite(runner, given) if given is not None else web.TCPSite(runner, host, port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise OperatorError(f"{name}.listen: cannot listen on {listen}: {error.strerror or error}") from error
+    log.info("listening", on=name, address=site.name)
+
+
+async def _watchdog(well: Callable[[], bool]) -> None:
+    """Feed systemd's watchdog, but only while the loops make progress; an outage is no reason to die."""
+    interval_s = watchdog_interval_s()
+    while interval_s is not None:
+        if well():
+            notify("WATCHDOG=1")
+        await asyncio.sleep(min(interval_s, _WATCH_EVERY_S))

@@ -1,0 +1,34 @@
+"""Configuration: one frozen struct, read from a file, the environment and systemd's credentials."""
+
+from dispatcher.config.listen import listen_address
+from dispatcher.config.redaction import redacted, without_password
+from dispatcher.config.settings import (
+    Api,
+    Config,
+    Database,
+    Delivery,
+    Log,
+    Ops,
+    Retention,
+    Secrets,
+    Tail,
+)
+from dispatcher.config.sources import CREDENTIALS, ConfigError, load
+
+__all__ = [
+    "CREDENTIALS",
+    "Api",
+    "Config",
+    "ConfigError",
+    "Database",
+    "Delivery",
+    "Log",
+    "Ops",
+    "Retention",
+    "Secrets",
+    "Tail",
+    "listen_address",
+    "load",
+    "redacted",
+    "without_password",
+]

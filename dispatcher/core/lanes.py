@@ -1,0 +1,237 @@
+"""The lanes: what is in memory, whose turn it is, and how much room is left.
+
+How this works. Every delivery in memory is *held*: first *queued*, then *in flight*, then *unrecorded* until
+its fact is durable. Room is counted from the first to the last of these, so memory is bounded by settings
+whatever the backlog; what finds no room stays in the database (`daemon/waiting.py` reads it back).
+
+    admit ──▶ push ──▶ take ──▶ landed ──▶ settled
+    (room)   (queued)  (slot)   (slot free) (room free)
+
+Lanes go in order: alerts, other events, routine, retries, recoveries; a lower lane never takes the last slots
+or the last room. Inside a lane webhooks take turns, so one with a long queue delays nobody; a webhook has at
+most `max_in_flight_per_webhook` requests under way, over all lanes. No loop, no clock: pure bookkeeping.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from dispatcher.core.delivery import State, Trigger
+from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
+
+
+class Lane(enum.IntEnum):
+    """In the order in which they go."""
+
+    ALERT = 0
+    EVENT = 1
+    ROUTINE = 2
+    RETRY = 3
+    RECOVERY = 4
+
+
+TAILED: Final = (Lane.ALERT, Lane.EVENT, Lane.ROUTINE)
+
+# The share of slots and of room up to which a lane may fill them.
+_SHARE: Final = {
+    Lane.ALERT: 1.0,
+    Lane.EVENT: 0.95,
+    Lane.ROUTINE: 0.85,
+    Lane.RETRY: 0.7,
+    Lane.RECOVERY: 0.5,
+}
+
+
+class Payload:
+    """The bytes of one event, shared by all its deliveries in memory."""
+
+    __slots__ = ("body", "recorded_at", "test", "type")
+
+    def __init__(self, event_type: str, body: bytes, recorded_at: dt.datetime, *, test: bool) -> None:
+        self.type = event_type
+        self.body = body
+        self.recorded_at = recorded_at
+        self.test = test
+
+
+class Pending:
+    """One attempt that is to be made."""
+
+    __slots__ = ("attempt_no", "batch", "failures", "key", "lane", "payload", "state", "trigger")
+
+    def __init__(
+        self,
+        key: DeliveryKey,
+        lane: Lane,
+        payload: Payload,
+        *,
+        attempt_no: int = 1,
+        trigger: Trigger = Trigger.FIRST,
+        state: State = State.PENDING,
+        failures: int = 0,
+        batch: int | None = None,
+    ) -> None:
+        self.key = key
+        self.lane = lane
+        self.payload = payload
+        self.attempt_no = attempt_no
+        self.trigger = trigger
+        self.state = state
+        self.failures = failures
+        self.batch = batch  # of the fan-out that brought it here; None when it was read back
+
+
+class Admission(enum.Enum):
+    """The answer to a request for room."""
+
+    ADMITTED = enum.auto()
+    FULL = enum.auto()  # it stays in the database
+    HELD = enum.auto()  # this attempt is in memory already
+    BUSY = enum.auto()  # an earlier attempt of the delivery is
+
+
+class _Queue:
+    __slots__ = ("held", "items", "listed", "webhook_id")
+
+    def __init__(self, webhook_id: WebhookId) -> None:
+        self.webhook_id = webhook_id
+        self.items: deque[Pending] = deque()
+        self.held = 0
+        self.listed = False  # stands in its lane's turn order
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The bounds; all are counts but `max_bytes`."""
+
+    max_in_flight: int
+    max_in_flight_per_webhook: int
+    max_held: int
+    max_held_per_webhook: int  # for each lane
+    max_bytes: int  # of bodies
+
+
+class Lanes:
+    """Everything that is held in memory."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._queues: tuple[dict[WebhookId, _Queue], ...] = tuple({} for _ in Lane)
+        self._turns: tuple[deque[_Queue], ...] = tuple(deque() for _ in Lane)
+        self._slots = [int(limits.max_in_flight * _SHARE[lane]) or 1 for lane in Lane]
+        self._room = [int(limits.max_held * _SHARE[lane]) or 1 for lane in Lane]
+        self._bytes_room = [int(limits.max_bytes * _SHARE[lane]) for lane in Lane]
+        self._attempts: dict[tuple[OutboxId, WebhookId], int] = {}  # the attempt that is held
+        self._flying: dict[WebhookId, int] = {}
+        self.held = 0
+        self.held_bytes = 0
+        self.in_flight = 0
+        self.settled_count = 0
+        self.queued_in = [0] * len(Lane)
+        self.in_flight_in = [0] * len(Lane)
+
+    def admit(self, lane: Lane, key: DeliveryKey, body_bytes: int, attempt_no: int = 1) -> Admission:
+        """Reserve room for an attempt; what was admitted is either pushed or given up."""
+        webhook_id = key.webhook_id
+        held_attempt = self._attempts.get((key.outbox_id, webhook_id))
+        if held_attempt is not None:
+            return Admission.HELD if held_attempt == attempt_no else Admission.BUSY
+        # One delivery always fits, or a body larger than the bound would wait for ever.
+        if self.held and (
+            self.held >= self._room[lane] or self.held_bytes + body_bytes > self._bytes_room[lane]
+        ):
+            return Admission.FULL
+        queue = self._queues[lane].get(webhook_id)
+        if queue is None:
+            queue = self._queues[lane][webhook_id] = _Queue(webhook_id)
+        elif queue.held >= self._limits.max_held_per_webhook:
+            return Admission.FULL
+        queue.held += 1
+        self.held += 1
+        self.held_bytes += body_bytes
+        self._attempts[key.outbox_id, webhook_id] = attempt_no
+        return Admission.ADMITTED
+
+    def give_up(self, lane: Lane, key: DeliveryKey, body_bytes: int) -> None:
+        """Free the room of something admitted that was neither pushed nor sent."""
+        del self._attempts[key.outbox_id, key.webhook_id]
+        queue = self._queues[lane][key.webhook_id]
+        queue.held -= 1
+        if not queue.held:
+            del self._queues[lane][key.webhook_id]
+        self.held -= 1
+        self.held_bytes -= body_bytes
+
+    def push(self, pending: Pending) -> None:
+        """Queue what was admitted."""
+        webhook_id = pending.key.webhook_id
+        queue = self._queues[pending.lane][webhook_id]
+        queue.items.append(pending)
+        self.queued_in[pending.lane] += 1
+        if not queue.listed and self._flying.get(webhook_id, 0) < self._limits.max_in_flight_per_webhook:
+            queue.listed = True
+            self._turns[pending.lane].append(queue)
+
+    def take(self) -> Pending | None:
+        """Take the next delivery whose turn it is and give it a slot; None when none may go now."""
+        for lane in Lane:
+            if self.in_flight >= self._slots[lane]:
+                return None  # the lanes after this one may fill less
+            turns = self._turns[lane]
+            while turns:
+                queue = turns.popleft()
+                webhook_id = queue.webhook_id
+                flying = self._flying.get(webhook_id, 0)
+                if not queue.items or flying >= self._limits.max_in_flight_per_webhook:
+                    queue.listed = False  # `landed` lists it again
+                    continue
+                pending = queue.items.popleft()
+                if queue.items:
+                    turns.append(queue)
+                else:
+                    queue.listed = False
+                self._flying[webhook_id] = flying + 1
+                self.in_flight += 1
+                self.in_flight_in[lane] += 1
+                self.queued_in[lane] -= 1
+                return pending
+        return None
+
+    def landed(self, pending: Pending) -> None:
+        """Free the slot of a request that is over; its room is freed when its fact is durable."""
+        webhook_id = pending.key.webhook_id
+        self.in_flight -= 1
+        self.in_flight_in[pending.lane] -= 1
+        flying = self._flying[webhook_id] - 1
+        if flying:
+            self._flying[webhook_id] = flying
+        else:
+            del self._flying[webhook_id]
+        for lane, queues in enumerate(self._queues):
+            queue = queues.get(webhook_id)
+            if queue is not None and queue.items and not queue.listed:
+                queue.listed = True
+                self._turns[lane].append(queue)
+
+    def settled(self, pending: Pending) -> None:
+        """Free the room of a delivery whose fact is durable."""
+        self.settled_count += 1
+        self.give_up(pending.lane, pending.key, len(pending.payload.body))
+
+    def held_for(self, webhook_id: WebhookId) -> list[OutboxId]:
+        """Give the events that are in memory for a webhook."""
+        return [outbox_id for outbox_id, one in self._attempts if one == webhook_id]
+
+    def room_for(self, lane: Lane, webhook_id: WebhookId) -> int:
+        """Give how many more deliveries of a webhook may be admitted to a lane."""
+        queue = self._queues[lane].get(webhook_id)
+        own = self._limits.max_held_per_webhook - (queue.held if queue else 0)
+        return max(0, min(own, self._room[lane] - self.held))
+
+    def crowded(self, lane: Lane) -> bool:
+        """Say whether more than half of the room that a lane may fill is taken."""
+        return self.held * 2 > self._room[lane] or self.held_bytes * 2 > self._bytes_room[lane]

@@ -1,0 +1,1 @@
+"""The loops: tail, lanes, attempts, retries, rescue, housekeeping."""

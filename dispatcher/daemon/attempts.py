@@ -1,0 +1,256 @@
+"""Makes the attempts: takes what has its turn, sends it, judges the outcome, hands the fact over.
+
+One attempt is one request is one fact. A worker goes on taking as long as something may go, so there are as
+many tasks as requests under way and none for what waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, assert_never
+
+import msgspec
+import structlog
+
+from dispatcher import __version__
+from dispatcher.config import Delivery as DeliveryConfig
+from dispatcher.core.delivery import STEP, Kind, State, Trigger, Verdict, judge
+from dispatcher.core.ids import DeliveryIds
+from dispatcher.core.lanes import Lane, Lanes, Pending
+from dispatcher.core.message import Message
+from dispatcher.core.outcome import Answered, NoAnswer, Outcome, error_class
+from dispatcher.daemon.recorder import Recorder
+from dispatcher.sender import Sender
+from dispatcher.store.ledger import FactRow, cancelled
+from dispatcher.store.registry import Registry, Webhook
+from dispatcher.telemetry.metrics import Metrics
+
+USER_AGENT: Final = f"Grillo-Webhooks/{__version__}"
+_NUL: Final = str.maketrans({"\x00": "\ufffd"})
+
+log = structlog.get_logger("attempt")
+
+
+class Attempts:
+    """The workers of one run."""
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        registry: Registry,
+        sender: Sender,
+        recorder: Recorder,
+        ids: DeliveryIds,
+        config: DeliveryConfig,
+        metrics: Metrics,
+        trusted: Callable[[], bool],
+        now: Callable[[], dt.datetime],
+    ) -> None:
+        self._lanes = lanes
+        self._registry = registry
+        self._sender = sender
+        self._recorder = recorder
+        self._ids = ids
+        self._config = config
+        self._lane_metrics = [metrics.lanes[lane.name.lower()] for lane in Lane]
+        self._trusted = trusted
+        self._now = now
+        self._group: asyncio.TaskGroup | None = None
+        self._closing = False
+        self._log = log.bind()
+        self._encode = msgspec.json.Encoder().encode
+        self._workers = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def begin(self, group: asyncio.TaskGroup) -> None:
+        """Run the workers in this group."""
+        self._group = group
+
+    def close(self) -> None:
+        """Start nothing more; what is under way goes on."""
+        self._closing = True
+
+    async def landed(self) -> None:
+        """Wait until no request is under way."""
+        await self._none.wait()
+
+    def pump(self) -> None:
+        """Start a worker for every delivery that may go now."""
+        assert self._group is not None  # noqa: S101 - begin() comes first
+        while not self._closing and self._trusted():
+            pending = self._lanes.take()
+            if pending is None:
+                return
+            self._workers += 1
+            self._none.clear()
+            self._group.create_task(self._work(pending))
+
+    async def _work(self, first: Pending) -> None:
+        pending: Pending | None = first
+        try:
+            while pending is not None:
+                await self._attempt(pending)
+                pending = None if self._closing or not self._trusted() else self._lanes.take()
+        finally:
+            self._workers -= 1
+            if not self._workers:
+                self._none.set()
+
+    async def _attempt(self, pending: Pending) -> None:
+        webhook = self._registry.webhooks.get(pending.key.webhook_id)
+        reason = _why_not(webhook, test=pending.payload.test)
+        if webhook is None or reason is not None:
+            self._lanes.landed(pending)
+            fact = cancelled(pending.key, pending.attempt_no, pending.failures, reason or "webhook deleted")
+            await self._recorder.put(fact, pending)
+            return
+        started_at = self._now()
+        headers = self._headers(pending, webhook, started_at)
+        clock = time.perf_counter()
+        outcome = await self._sender.send(Message(webhook.url, headers, pending.payload.body))
+        duration_s = time.perf_counter() - clock
+        self._lanes.landed(pending)
+        verdict = judge(
+            outcome,
+            trigger=Trigger.TEST if pending.payload.test else pending.trigger,
+            state=pending.state,
+            failures=pending.failures,
+            ended_at=started_at + dt.timedelta(seconds=duration_s),
+            delays_s=self._config.retry_delays_s,
+            retry_after_max_s=self._config.retry_after_max_s,
+        )
+        fact = self._fact(pending, webhook, started_at, duration_s, headers, outcome, verdict)
+        self._measure(pending, webhook, started_at, duration_s, outcome, verdict, fact)
+        # It may have been deactivated meanwhile: then this was the last attempt.
+        after = self._registry.webhooks.get(webhook.id)
+        reason = _why_not(after, test=pending.payload.test)
+        if verdict.state is State.PENDING and reason is not None:
+            await self._recorder.put(fact, None)
+            fact = cancelled(pending.key, pending.attempt_no + 1, verdict.failures, reason)
+        await self._recorder.put(fact, pending)
+
+    def _headers(
+        self, pending: Pending, webhook: Webhook, started_at: dt.datetime
+    ) -> tuple[tuple[str, str], ...]:
+        """Give the header of an attempt (PRODUCT, section 2); a webhook may override User-Agent only."""
+        delivery_id = self._ids.encode(pending.key)
+        grillo, *standard = webhook.signer_at(started_at).sign(
+            delivery_id, int(started_at.timestamp()), pending.payload.body
+        )
+        return (
+            ("Content-Type", "application/json"),
+            *(() if webhook.names_user_agent else (("User-Agent", USER_AGENT),)),
+            ("X-Grillo-Event", pending.payload.type),
+            ("X-Grillo-Delivery", delivery_id),
+            grillo,
+            ("X-Grillo-Attempt", str(pending.attempt_no)),
+            *standard,
+            *webhook.headers,
+        )
+
+    def _fact(
+        self,
+        pending: Pending,
+        webhook: Webhook,
+        started_at: dt.datetime,
+        duration_s: float,
+        headers: Sequence[tuple[str, str]],
+        outcome: Outcome,
+        verdict: Verdict,
+    ) -> FactRow:
+        error = error_class(outcome)
+        status: int | None = None
+        message: str | None = None
+        response_headers: str | None = None
+        response_body: bytes | None = None
+        truncated: bool | None = None
+        match outcome:
+            case Answered():
+                status = outcome.status
+                response_headers = self._encode(outcome.headers).decode()
+                response_body = outcome.body
+                truncated = outcome.body_truncated
+            case NoAnswer():
+                message = _text(outcome.message)
+            case _:
+                assert_never(outcome)
+        return FactRow(
+            day=pending.key.day,
+            outbox_id=pending.key.outbox_id,
+            webhook_id=pending.key.webhook_id,
+            attempt_no=pending.attempt_no,
+            step=STEP[Kind.ATTEMPTED],
+            kind=Kind.ATTEMPTED,
+            state=verdict.state,
+            trigger=Trigger.TEST if pending.payload.test else pending.trigger,
+            failures=verdict.failures,
+            started_at=started_at,
+            duration_ms=round(duration_s * 1000, 3),
+            status_code=status,
+            error_class=None if error is None else error.value,
+            error_message=message,
+            next_attempt_at=verdict.next_attempt_at,
+            address=outcome.address,
+            request_headers=self._encode(webhook.shown(headers)).decode(),
+            response_headers=response_headers,
+            response_body=response_body,
+            response_truncated=truncated,
+            timings=self._encode(outcome.timings).decode(),
+        )
+
+    def _measure(
+        self,
+        pending: Pending,
+        webhook: Webhook,
+        started_at: dt.datetime,
+        duration_s: float,
+        outcome: Outcome,
+        verdict: Verdict,
+        fact: FactRow,
+    ) -> None:
+        metrics = self._lane_metrics[pending.lane]
+        error = error_class(outcome)
+        if error is None:
+            metrics.attempted("delivered", None, duration_s)
+        else:
+            metrics.attempted("retry" if verdict.state is State.PENDING else "failed", error, duration_s)
+        since_recorded_s = (started_at - pending.payload.recorded_at).total_seconds()
+        if pending.attempt_no == 1:
+            metrics.sent_s.observe(since_recorded_s)
+            metrics.answered_s.observe(since_recorded_s + duration_s)
+        self._log.info(
+            "attempt",
+            delivery=self._ids.encode(pending.key),
+            webhook=webhook.public_id,
+            type=pending.payload.type,
+            outbox_id=pending.key.outbox_id,
+            attempt=pending.attempt_no,
+            trigger=fact.trigger,
+            lane=pending.lane.name.lower(),
+            state=verdict.state,
+            status=fact.status_code,
+            error=fact.error_class,
+            message=fact.error_message,
+            address=fact.address,
+            duration_ms=fact.duration_ms,
+            since_recorded_ms=round(since_recorded_s * 1000, 1),
+            next_attempt_at=verdict.next_attempt_at,
+        )
+
+
+def _why_not(webhook: Webhook | None, *, test: bool) -> str | None:
+    """Say why nothing may be sent to a webhook; None when it may. A test also goes to an inactive one."""
+    if webhook is None or webhook.deleted:
+        return "webhook deleted"
+    if webhook.active or test:
+        return None
+    return webhook.disabled_reason or "webhook deactivated"
+
+
+def _text(message: str) -> str:
+    """Give a message as PostgreSQL can hold it: without U+0000 and halves of surrogate pairs."""
+    return message.translate(_NUL).encode("utf-8", "replace").decode()

@@ -1,0 +1,52 @@
+"""Writes down, now and then, up to where everything was attempted, so that a restart searches little."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import Final
+
+from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.daemon.outage import Outage
+from dispatcher.daemon.progress import Progress
+from dispatcher.daemon.retries import BEGINNING, Retries
+from dispatcher.daemon.waiting import Waiting
+from dispatcher.store.ledger import Ledger
+
+_EVERY_S: Final = 5.0
+_RETRIES_EVERY: Final = dt.timedelta(minutes=1)  # the time goes on even when nothing happens
+
+
+class Checkpoints:
+    """The checkpoints of one run; none is written before the rescue is over."""
+
+    def __init__(
+        self, ledger: Ledger, progress: Progress, waiting: Waiting, retries: Retries, outage: Outage
+    ) -> None:
+        self._ledger = ledger
+        self._progress = progress
+        self._waiting = waiting
+        self._retries = retries
+        self._outage = outage
+        self._written: dict[Lane, object] = {}
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            await self._outage.patiently("checkpoints", self.write)
+
+    async def write(self) -> None:
+        """Write what changed since the last time."""
+        for lane in TAILED:
+            # A batch that closes while the statement runs only makes this older than it could be.
+            state = (self._progress.low(lane), sorted(self._waiting.positions(lane)))
+            if self._written.get(lane) != state:
+                await self._ledger.checkpoint(lane, *state)
+                self._written[lane] = state
+        low = self._retries.low()
+        written = self._written.get(Lane.RETRY)
+        if not isinstance(written, dt.datetime) or low - written > _RETRIES_EVERY:
+            microseconds = (low - BEGINNING) // dt.timedelta(microseconds=1)
+            await self._ledger.checkpoint(Lane.RETRY, max(1, microseconds), [])
+            self._written[Lane.RETRY] = low

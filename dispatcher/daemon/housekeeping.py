@@ -1,0 +1,50 @@
+"""Keeps the months in order: makes partitions ahead, drops those that retention no longer needs."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from dispatcher.config import Config
+from dispatcher.daemon.outage import Outage
+from dispatcher.store.connection import Database
+from dispatcher.telemetry.metrics import Metrics
+
+_EVERY_S: Final = 3600.0
+
+log = structlog.get_logger("housekeeping")
+
+
+class Housekeeping:
+    """What the leader does once an hour, beside everything else."""
+
+    def __init__(
+        self, database: Database, config: Config, outage: Outage, metrics: Metrics, *, leading: Callable[[], bool]
+    ) -> None:
+        self._link = database.link("housekeeping")
+        self._retention = config.retention
+        self._outage = outage
+        self._metrics = metrics
+        self._leading = leading
+
+    async def run(self) -> None:
+        """Look after the partitions until cancelled."""
+        while True:
+            if self._leading():
+                await self._outage.patiently("housekeeping", self._partitions)
+            await asyncio.sleep(_EVERY_S if self._leading() else 1.0)
+
+    async def _partitions(self) -> None:
+        row = await self._link.fetchrow("create_partitions", self._retention.months_ahead)
+        if row is not None and row[0]:
+            log.info("partitions made", count=row[0])
+        before = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=self._retention.days)
+        while True:
+            row = await self._link.fetchrow("drop_oldest_month", before)
+            if row is None or row[0] is None:
+                return
+            log.info("a month was dropped by retention", month=row[0].isoformat()[:7])

@@ -1,0 +1,58 @@
+"""One view of whether PostgreSQL answers, shared by all loops: one log line per change, not per try."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+
+from dispatcher.core.errors import DatabaseUnavailable
+from dispatcher.telemetry.metrics import Metrics
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 1.0  # deliveries flow within 3 s after PostgreSQL answers again
+
+log = structlog.get_logger("database")
+
+
+class Outage:
+    """Knows which loops cannot reach the database."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._without: dict[str, str] = {}
+        metrics.database_up.set(1)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the database counts as away, or None while it answers."""
+        return next(iter(self._without.values()), None)
+
+    async def patiently(self, loop_name: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the database until it answers; waits ever longer in between, up to a second."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                answer = await ask()
+            except DatabaseUnavailable as error:
+                self._away(loop_name, str(error))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            else:
+                self._back(loop_name)
+                return answer
+
+    def _away(self, loop_name: str, reason: str) -> None:
+        if not self._without:
+            log.warning("database away", loop=loop_name, reason=reason)
+            self._metrics.database_up.set(0)
+        self._without[loop_name] = reason
+
+    def _back(self, loop_name: str) -> None:
+        if self._without.pop(loop_name, None) is not None and not self._without:
+            log.info("database back")
+            self._metrics.database_up.set(1)

@@ -1,0 +1,42 @@
+"""Up to where every delivery of a lane has a fact: what a restart need not look at again.
+
+A fan-out opens its batch with the number of deliveries that went straight to memory; each durable fact closes
+one. The lowest open batch bounds what a restart must search. Deliveries that wait in the database are not
+counted here: their webhooks are remembered by `daemon/waiting.py`.
+"""
+
+from __future__ import annotations
+
+from dispatcher.core.lanes import TAILED
+
+
+class Progress:
+    """Open batches, lane by lane, in ascending order."""
+
+    def __init__(self) -> None:
+        self._open: tuple[dict[int, int], ...] = tuple({} for _ in TAILED)
+        self._newest = [0] * len(TAILED)
+
+    def begin(self, lane: int, batch: int) -> None:
+        """Start from the batch that the last run had reached."""
+        self._newest[lane] = batch
+
+    def opened(self, lane: int, batch: int, claimed: int) -> None:
+        """A batch was committed, and this many of its deliveries are in memory."""
+        self._newest[lane] = batch
+        if claimed:
+            self._open[lane][batch] = claimed
+
+    def closed(self, lane: int, batch: int) -> None:
+        """A first fact of a delivery of the batch is durable."""
+        remaining = self._open[lane][batch] - 1
+        if remaining:
+            self._open[lane][batch] = remaining
+        else:
+            del self._open[lane][batch]
+
+    def low(self, lane: int) -> int:
+        """Give the batch up to which every delivery in memory has a fact."""
+        # Insertion order is batch order, and entries only ever shrink or go.
+        lowest = next(iter(self._open[lane]), None)
+        return self._newest[lane] if lowest is None else lowest - 1

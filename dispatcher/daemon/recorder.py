@@ -1,0 +1,120 @@
+"""Makes facts durable, in small batches, by one writer; a fact is never dropped.
+
+How this works. Facts gather while a write is under way; when it is over, all that has gathered goes next (at
+most 500 rows), after lingering a few milliseconds so that a steady flow shares commits. A write whose answer
+was lost is repeated with the same keys and absorbed. Whoever puts a fact waits while too many are waiting, so
+an outage of the database holds the senders, not memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from dispatcher.core.errors import UnwritableFact
+from dispatcher.core.lanes import Pending
+from dispatcher.daemon.outage import Outage
+from dispatcher.store.ledger import FactRow, Ledger
+from dispatcher.telemetry.health import Pulse
+from dispatcher.telemetry.metrics import Metrics
+
+BATCH_ROWS: Final = 500
+_LINGER_S: Final = 0.005
+_MOST_WAITING: Final = 5_000
+
+log = structlog.get_logger("recorder")
+
+
+class Recorder:
+    """The one writer of facts of a run."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        outage: Outage,
+        metrics: Metrics,
+        pulse: Pulse,
+        on_durable: Callable[[Pending, FactRow], None],
+    ) -> None:
+        self._ledger = ledger
+        self._outage = outage
+        self._metrics = metrics
+        self._pulse = pulse
+        self._on_durable = on_durable
+        self._waiting: deque[tuple[Pending | None, FactRow]] = deque()
+        self._some = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._encoder = msgspec.json.Encoder()
+
+    async def put(self, fact: FactRow, pending: Pending | None) -> None:
+        """Hand over a fact; `pending` is settled when the fact is durable, if it is the last of its attempt."""
+        while len(self._waiting) >= _MOST_WAITING:
+            self._room.clear()
+            await self._room.wait()
+        self._waiting.append((pending, fact))
+        self._empty.clear()
+        self._some.set()
+
+    async def drained(self) -> None:
+        """Wait until every fact that was handed over is durable."""
+        await self._empty.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._some.wait()
+            if len(self._waiting) < BATCH_ROWS:
+                await asyncio.sleep(_LINGER_S)
+            count = min(len(self._waiting), BATCH_ROWS)
+            batch = [self._waiting[index] for index in range(count)]
+            started = time.perf_counter()
+            await self._write([fact for _, fact in batch])
+            self._metrics.flush_s.observe(time.perf_counter() - started)
+            self._metrics.facts_recorded.inc(count)
+            self._pulse.beat()
+            for _ in range(count):
+                self._waiting.popleft()
+            self._metrics.facts_buffered.set(len(self._waiting))
+            if not self._waiting:
+                self._some.clear()
+                self._empty.set()
+            self._room.set()
+            for pending, fact in batch:
+                if pending is not None:
+                    self._on_durable(pending, fact)
+
+    async def _write(self, facts: list[FactRow]) -> None:
+        encoded = self._encoder.encode(facts).decode()
+        try:
+            await self._outage.patiently("recorder", lambda: self._ledger.record(encoded))
+        except UnwritableFact as error:
+            if len(facts) > 1:
+                for fact in facts:
+                    await self._write([fact])
+                return
+            log.error("fact recorded without its details", error=str(error), fact=repr(facts[0]))
+            await self._write([_without_details(facts[0], str(error))])
+
+
+def _without_details(fact: FactRow, problem: str) -> FactRow:
+    """Give the fact without what the receiver sent: that the attempt was made must not be lost."""
+    if fact.error_message == "details could not be recorded":
+        raise UnwritableFact(problem)
+    return msgspec.structs.replace(
+        fact,
+        error_message="details could not be recorded",
+        address=None,
+        request_headers=None,
+        response_headers=None,
+        response_body=None,
+        timings=None,
+    )

@@ -1,0 +1,94 @@
+"""After a restart: finds what the last run left open, says so in the history, and lets it go on.
+
+How this works. A run that ended without saying so may have sent anything that it had in memory: deliveries
+written as taken by it, and claims. Each of those without a fact gets one, `interrupted`, which is due at once
+and uses up no attempt. Everything else that was never attempted goes on waiting. The search starts at the last
+checkpoint of each lane, so it does not depend on the length of the history; new events are tailed meanwhile.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from dispatcher.core.ids import RunId
+from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.daemon.outage import Outage
+from dispatcher.daemon.retries import BEGINNING, Retries
+from dispatcher.daemon.waiting import Waiting
+from dispatcher.store.backlog import Backlog, MessageRef
+
+_PAGE_MESSAGES: Final = 1_000
+_PAGE_DELIVERIES: Final = 5_000
+_CLOCKS_DIFFER: Final = dt.timedelta(minutes=10)  # at most, between the database's and ours
+
+log = structlog.get_logger("rescue")
+
+
+class Rescuer:
+    """The search that a run begins with."""
+
+    def __init__(
+        self, backlog: Backlog, waiting: Waiting, retries: Retries, outage: Outage, run_id: RunId
+    ) -> None:
+        self._backlog = backlog
+        self._waiting = waiting
+        self._retries = retries
+        self._outage = outage
+        self._run_id = run_id
+
+    async def run(self, last_batches: Mapping[Lane, int]) -> None:
+        """Find everything that is open in batches up to those given."""
+        dead = await self._outage.patiently("rescue", lambda: self._backlog.dead_runs(self._run_id))
+        low_us, _ = await self._outage.patiently("rescue", lambda: self._backlog.checkpoint(Lane.RETRY))
+        low = BEGINNING + dt.timedelta(microseconds=low_us)
+        for lane in TAILED:
+            await self._lane(lane, last_batches[lane], dead)
+        if dead:
+            since = max(BEGINNING, low - _CLOCKS_DIFFER) if low_us else BEGINNING
+            await self._outage.patiently(
+                "rescue", lambda: self._backlog.interrupt_claims(self._run_id, dead, since)
+            )
+            await self._outage.patiently("rescue", lambda: self._backlog.runs_ended(dead, "rescued"))
+            log.warning("a run ended without saying so; what it had in memory is sent again", runs=dead)
+        self._retries.begin(low)
+
+    async def _lane(self, lane: Lane, last_batch: int, dead: Sequence[RunId]) -> None:
+        batch, positions = await self._outage.patiently("rescue", lambda: self._backlog.checkpoint(lane))
+        self._waiting.restore(lane, positions)
+        outbox_id, found = 2**63 - 1, 0  # after everything in `batch`
+        while True:
+            after = (batch, outbox_id)
+            messages = await self._outage.patiently(
+                "rescue", lambda: self._backlog.messages_after(lane, *after, _PAGE_MESSAGES)
+            )
+            page = _page(messages, last_batch)
+            if not page:
+                break
+            found += await self._outage.patiently("rescue", lambda: self._open(lane, page, dead))
+            batch, outbox_id = page[-1].batch, page[-1].outbox_id
+        if found:
+            log.info("deliveries wait to be attempted", lane=lane.name.lower(), count=found)
+
+    async def _open(self, lane: Lane, page: Sequence[MessageRef], dead: Sequence[RunId]) -> int:
+        if dead:
+            await self._backlog.interrupt_deliveries(self._run_id, dead, page)
+        rows = await self._backlog.unattempted(page)
+        for row in rows:
+            self._waiting.mark(lane, row.key.webhook_id, row.key.outbox_id)
+        return len(rows)
+
+
+def _page(messages: Sequence[MessageRef], last_batch: int) -> list[MessageRef]:
+    """Give as many messages as have a bounded number of deliveries, at least one."""
+    page: list[MessageRef] = []
+    deliveries = 0
+    for message in messages:
+        deliveries += message.fan_out
+        if message.batch > last_batch or (page and deliveries > _PAGE_DELIVERIES):
+            break
+        page.append(message)
+    return page

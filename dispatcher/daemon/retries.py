@@ -1,0 +1,209 @@
+"""Brings back what is due: retries, attempts that a crash interrupted, attempts asked for by hand.
+
+How this works. Every fact that has a due time and no successor is due then: the facts are the schedule. A
+cursor moves over them in the order of their due times, never beyond now; the loop sleeps until the earliest
+due time that it knows of. The last few seconds are read again each time, since a fact may be committed a
+little after its due time was set. What finds no room waits by webhook, like first attempts do
+(`daemon/waiting.py`), and is read back in the order of due times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from dispatcher.core.delivery import Kind, Trigger
+from dispatcher.core.ids import OutboxId, WebhookId
+from dispatcher.core.lanes import Admission, Lane, Lanes, Payload, Pending
+from dispatcher.daemon.outage import Outage
+from dispatcher.store.backlog import Backlog, DueRow
+from dispatcher.store.ledger import Ledger
+from dispatcher.telemetry.health import Pulse
+from dispatcher.telemetry.metrics import Metrics
+
+_PAGE_ROWS: Final = 500
+_READ_AGAIN: Final = dt.timedelta(seconds=5)
+_LONGEST_SLEEP_S: Final = 2.0  # well below what is read again
+_LAST_ID: Final = 2**63 - 1
+BEGINNING: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # before anything was due
+
+
+class _Cursor(NamedTuple):
+    due_at: dt.datetime
+    outbox_id: OutboxId
+    webhook_id: WebhookId
+
+
+class Retries:
+    """The schedule of one run."""
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        ledger: Ledger,
+        lanes: Lanes,
+        outage: Outage,
+        metrics: Metrics,
+        pulse: Pulse,
+        now: Callable[[], dt.datetime],
+    ) -> None:
+        self._backlog = backlog
+        self._ledger = ledger
+        self._lanes = lanes
+        self._outage = outage
+        self._metrics = metrics
+        self._pulse = pulse
+        self._now = now
+        self._cursor = _Cursor(BEGINNING, OutboxId(0), WebhookId(0))
+        self._waiting: dict[WebhookId, tuple[dt.datetime, OutboxId]] = {}
+        self._held: dict[Pending, dt.datetime] = {}
+        self._expected: dt.datetime | None = None
+        self._wake = asyncio.Event()
+        self.pushed = asyncio.Event()  # set when something was queued
+
+    def begin(self, low: dt.datetime) -> None:
+        """Start from the time up to which the last run had attempted everything that was due."""
+        self._cursor = _Cursor(low, OutboxId(0), WebhookId(0))
+
+    def low(self) -> dt.datetime:
+        """Give the time up to which everything that was due has been attempted."""
+        waiting = (due_at for due_at, _ in self._waiting.values())
+        return min(self._cursor.due_at - _READ_AGAIN, *self._held.values(), *waiting, self._now())
+
+    def expect(self, due_at: dt.datetime) -> None:
+        """A fact with a due time is durable."""
+        if due_at <= self._cursor.due_at:
+            self._cursor = _Cursor(due_at - _READ_AGAIN, OutboxId(0), WebhookId(0))
+        if self._expected is None or due_at < self._expected:
+            self._expected = due_at
+            self._wake.set()
+
+    def ring(self) -> None:
+        """Somebody appended a fact that is due: look now."""
+        self._expected = self._now()
+        self._wake.set()
+
+    def brought(self, pending: Pending) -> bool:
+        """Say whether an attempt was brought back from here."""
+        return pending in self._held
+
+    def settled(self, pending: Pending) -> None:
+        """An attempt that had been brought back has its fact."""
+        del self._held[pending]
+        if pending.key.webhook_id in self._waiting:
+            self.ring()
+
+    async def run(self) -> None:
+        """Bring back what is due until cancelled."""
+        while True:
+            self._wake.clear()
+            self._expected = None
+            now = self._now()
+            more = await self._sweep(now)
+            for webhook_id in list(self._waiting):
+                await self._serve(webhook_id, now)
+            self._metrics.retries_due.set(len(self._held) + len(self._waiting))
+            self._pulse.beat()
+            if not more:
+                await self._sleep(now)
+
+    async def _sleep(self, swept: dt.datetime) -> None:
+        found = await self._outage.patiently("retries", lambda: self._backlog.next_due(swept))
+        if found is not None and (self._expected is None or found < self._expected):
+            self._expected = found
+        while True:
+            wait_s = _LONGEST_SLEEP_S
+            if self._expected is not None:
+                wait_s = min(wait_s, (self._expected - self._now()).total_seconds())
+            if wait_s <= 0:
+                return
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+            self._wake.clear()
+
+    async def _sweep(self, now: dt.datetime) -> bool:
+        """Read one page of what is due for everybody; true when there may be more."""
+        start = self._cursor
+        rows = await self._outage.patiently(
+            "retries", lambda: self._backlog.due(start, now, _PAGE_ROWS)
+        )
+        admitted = []
+        for row in rows:
+            waiting_from = self._waiting.get(row.key.webhook_id)
+            if waiting_from is not None and waiting_from < (row.due_at, row.key.outbox_id):
+                continue  # its webhook's own reader will come to it
+            if not self._admit(row, admitted):
+                before = (row.due_at, OutboxId(row.key.outbox_id - 1))
+                self._waiting[row.key.webhook_id] = min(before, waiting_from or before)
+        await self._push(admitted)
+        more = len(rows) == _PAGE_ROWS
+        if self._cursor is start:
+            if more:
+                last = rows[-1]
+                self._cursor = _Cursor(last.due_at, last.key.outbox_id, last.key.webhook_id)
+            else:
+                # Never later than the clock that set the due times may be behind.
+                self._cursor = _Cursor(now - _READ_AGAIN, OutboxId(0), WebhookId(0))
+        return more
+
+    async def _serve(self, webhook_id: WebhookId, now: dt.datetime) -> None:
+        """Read back what is due for a webhook that waits."""
+        room = min(_PAGE_ROWS, self._lanes.room_for(Lane.RETRY, webhook_id))
+        start = self._waiting[webhook_id]
+        if room == 0:
+            return
+        rows = await self._outage.patiently(
+            "retries", lambda: self._backlog.due_of_webhook(webhook_id, start, now, room)
+        )
+        admitted: list[tuple[Pending, dt.datetime]] = []
+        stopped = False
+        for row in rows:
+            if not self._admit(row, admitted):
+                stopped = True
+                break
+            self._waiting[webhook_id] = (row.due_at, row.key.outbox_id)
+        if not stopped and len(rows) < room:
+            del self._waiting[webhook_id]
+        await self._push(admitted)
+
+    def _admit(self, row: DueRow, admitted: list[tuple[Pending, dt.datetime]]) -> bool:
+        lane = _lane(row)
+        answer = self._lanes.admit(lane, row.key, len(row.body), row.attempt_no)
+        if answer is Admission.ADMITTED:
+            payload = Payload(row.type, row.body, row.recorded_at, test=row.test)
+            pending = Pending(
+                row.key,
+                lane,
+                payload,
+                attempt_no=row.attempt_no,
+                trigger=row.trigger,
+                state=row.state,
+                failures=row.failures,
+            )
+            admitted.append((pending, row.due_at))
+        return answer in {Admission.ADMITTED, Admission.HELD}
+
+    async def _push(self, admitted: list[tuple[Pending, dt.datetime]]) -> None:
+        if not admitted:
+            return
+        for pending, due_at in admitted:
+            self._held[pending] = due_at
+        claims = [(pending.key, pending.attempt_no) for pending, _ in admitted]
+        await self._outage.patiently("retries", lambda: self._ledger.claim(claims))
+        for pending, _ in admitted:
+            self._lanes.push(pending)
+        self.pushed.set()
+
+
+def _lane(row: DueRow) -> Lane:
+    """Give the lane of a due attempt: a first attempt that a crash interrupted keeps its own."""
+    if row.trigger in {Trigger.MANUAL, Trigger.RECOVER}:
+        return Lane.RECOVERY
+    if row.kind is Kind.INTERRUPTED and row.trigger in {Trigger.FIRST, Trigger.TEST}:
+        return Lane(row.lane)
+    return Lane.RETRY

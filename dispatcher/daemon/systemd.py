@@ -1,0 +1,64 @@
+"""What systemd and a service tell each other: readiness, watchdog, sockets that were opened for us.
+
+The protocol is a datagram and three variables (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)),
+so no library is needed. Everywhere else than under systemd these functions do nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FIRST_FD: Final = 3  # SD_LISTEN_FDS_START
+_PATIENCE_S: Final = 0.5  # the manager's queue is full only when it is in trouble itself
+
+
+def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell the manager, such as `READY=1`, `WATCHDOG=1` or `STATUS=…` (several with line ends between).
+
+    False where no manager listens: a service goes on without one.
+    """
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return False
+    if address.startswith("@"):  # an abstract socket: its name begins with a NUL
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.settimeout(_PATIENCE_S)
+        try:
+            sender.sendto(state.encode(), address)
+        except OSError:
+            return False
+    return True
+
+
+def watchdog_interval_s(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Give how often `WATCHDOG=1` is due, half of what the unit allows; None where nobody watches us."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None  # meant for the process that started us
+    limit_us = environ.get("WATCHDOG_USEC", "")
+    return int(limit_us) / 2e6 if limit_us.isdecimal() and int(limit_us) else None
+
+
+def listen_fds(environ: Mapping[str, str] = os.environ) -> dict[str, socket.socket]:
+    """Take over the sockets of a `.socket` unit, by `FileDescriptorName=`; call it once.
+
+    Raises ValueError where two sockets have one name, since only one could be served.
+    """
+    count = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
+        return {}
+    given = environ.get("LISTEN_FDNAMES", "")
+    names = given.split(":") if given else ["unknown"] * int(count)
+    if len(set(names)) != len(names):
+        raise ValueError(f"each socket unit needs a FileDescriptorName= of its own, got {given or names}")
+    sockets = {}
+    for fd, name in enumerate(names[: int(count)], _FIRST_FD):
+        os.set_inheritable(fd, False)
+        sockets[name] = socket.socket(fileno=fd)
+        sockets[name].setblocking(False)
+    return sockets

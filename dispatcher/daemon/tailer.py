@@ -1,0 +1,211 @@
+"""Follows one lane of the outbox: reads what became visible, decides who is told, writes it down, queues it.
+
+How this works. A step reads a page, matches each row against webhooks at least as new as the row, and writes the
+messages, the deliveries and the lane's new position in one statement: a crash repeats the step or does not,
+and never does half. Room in memory is reserved before the write, so each delivery is written as "taken by
+this run" or "waits in the database", and a restart knows which ones may have been sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from dispatcher.core.body import build_body
+from dispatcher.core.errors import DatabaseUnavailable
+from dispatcher.core.ids import DeliveryKey, WebhookId
+from dispatcher.core.lanes import Admission, Lane, Lanes, Payload, Pending
+from dispatcher.core.routing import OPERATIONAL, RoutedEvent
+from dispatcher.core.snapshot import Position
+from dispatcher.daemon.doorbell import Doorbell
+from dispatcher.daemon.outage import Outage
+from dispatcher.daemon.progress import Progress
+from dispatcher.daemon.waiting import Waiting
+from dispatcher.store.ledger import Ledger, MessageRow
+from dispatcher.store.outbox import OutboxReader, OutboxRow
+from dispatcher.store.registry import Registry, Webhook
+from dispatcher.telemetry.health import Pulse
+from dispatcher.telemetry.metrics import Metrics
+
+# One statement writes at most about this many deliveries, unless a single event goes to more.
+_MOST_DELIVERIES: Final = 10_000
+_BREATH_S: Final = 0.02  # some batches of facts
+
+log = structlog.get_logger("tail")
+
+
+class Tailer:
+    """The tail of one lane, in one run."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        reader: OutboxReader,
+        ledger: Ledger,
+        registry: Registry,
+        lanes: Lanes,
+        waiting: Waiting,
+        progress: Progress,
+        doorbell: Doorbell,
+        outage: Outage,
+        metrics: Metrics,
+        pulse: Pulse,
+        page_rows: int,
+        pushed: Callable[[], None],
+        stopped: Callable[[list[Webhook]], None],
+    ) -> None:
+        self._lane = lane
+        self._reader = reader
+        self._ledger = ledger
+        self._registry = registry
+        self._lanes = lanes
+        self._waiting = waiting
+        self._progress = progress
+        self._doorbell = doorbell
+        self._outage = outage
+        self._metrics = metrics.lanes[lane.name.lower()]
+        self._pulse = pulse
+        self._page_rows = page_rows
+        self._pushed = pushed
+        self._stopped = stopped
+        self._position: Position
+        self._since = dt.date.min
+        self._batch = 0
+        self._system_id = 0
+
+    async def begin(self) -> int:
+        """Find where the last run left the lane; give its last batch. Raises `OperatorError` after a restore."""
+        start = await self._outage.patiently(f"tail {self._lane.name}", self._reader.newest_position)
+        self._position, self._since = start.position, start.day
+        self._batch, self._system_id = start.batch, start.system_id
+        self._progress.begin(self._lane, start.batch)
+        return start.batch
+
+    async def run(self) -> None:
+        """Follow the lane until cancelled."""
+        name = f"tail {self._lane.name}"
+        while True:
+            seen = self._doorbell.count
+            rows = await self._outage.patiently(name, self._step)
+            self._pulse.beat()
+            if rows:
+                self._doorbell.busy()
+            else:
+                await self._doorbell.rings(self._lane, seen)
+
+    async def _step(self) -> int:
+        page = await self._reader.read(self._position, self._since, self._page_rows)
+        if page.registry_version > self._registry.version:
+            self._stopped(await self._registry.refresh(page.registry_version))
+        if not page.rows:
+            self._position = Position.after(page.target)
+            self._since = dt.datetime.now(dt.UTC).date()
+            self._metrics.lag_s.set(0)
+            return 0
+        self._metrics.rows_read.inc(len(page.rows))
+        oldest = page.rows[0].recorded_at
+        self._metrics.lag_s.set(max(0.0, (dt.datetime.now(dt.UTC) - oldest).total_seconds()))
+        if self._lane is not Lane.ALERT:
+            await self._breathe()
+        count, messages = self._route(page.rows)
+        await self._write(messages, page.position_after(count))
+        return count
+
+    async def _breathe(self) -> None:
+        """Wait for room as long as deliveries are being settled: cheaper than writing and reading back."""
+        while self._lanes.crowded(self._lane):
+            before = self._lanes.settled_count
+            await asyncio.sleep(_BREATH_S)
+            if self._lanes.settled_count == before:
+                return
+
+    def _route(self, rows: list[OutboxRow]) -> tuple[int, list[MessageRow]]:
+        """Match rows until enough deliveries have come together; give how many rows, and the messages."""
+        messages: list[MessageRow] = []
+        deliveries = count = 0
+        for row in rows:
+            webhook_ids = self._match(row)
+            if deliveries and deliveries + len(webhook_ids) > _MOST_DELIVERIES:
+                break
+            deliveries += len(webhook_ids)
+            count += 1
+            body = build_body(row.type, row.occurred_at, row.data_text, test=row.test)
+            if body.inexact_integers:
+                log.warning(
+                    "integers that JSON readers cannot hold were rounded, as JavaScript does",
+                    outbox_id=row.id,
+                    integers=body.inexact_integers,
+                )
+            messages.append(
+                MessageRow(
+                    day=row.day,
+                    outbox_id=row.id,
+                    type=row.type,
+                    occurred_at=row.occurred_at,
+                    recorded_at=row.recorded_at,
+                    body=body.content,
+                    test=row.test,
+                    webhook_ids=webhook_ids,
+                    claimed=[self._admit(row, webhook_id, len(body.content)) for webhook_id in webhook_ids],
+                )
+            )
+        return count, messages
+
+    def _match(self, row: OutboxRow) -> list[WebhookId]:
+        if row.target_webhook_id is not None:
+            known = row.target_webhook_id in self._registry.webhooks
+            return [row.target_webhook_id] if known else []
+        organization_id = None
+        if row.type.startswith(OPERATIONAL):
+            subject = msgspec.json.decode(row.data_text, type=dict[str, object]).get("webhook_id")
+            organization_id = self._registry.organization_of(str(subject))
+            if organization_id is None:
+                return []
+        return self._registry.routes.match(RoutedEvent(row.type, row.network_id, organization_id))
+
+    def _admit(self, row: OutboxRow, webhook_id: WebhookId, body_bytes: int) -> bool:
+        if self._waiting.waits(self._lane, webhook_id):
+            return False
+        key = DeliveryKey(row.day, row.id, webhook_id)
+        return self._lanes.admit(self._lane, key, body_bytes) is Admission.ADMITTED
+
+    async def _write(self, messages: list[MessageRow], position: Position) -> None:
+        batch = self._batch + 1
+        name = f"tail {self._lane.name}"
+        while True:
+            try:
+                await self._ledger.fan_out(self._lane, batch, messages, position, self._system_id)
+            except DatabaseUnavailable:
+                # Written or not? The position was written with it, so it tells.
+                newest = await self._outage.patiently(name, self._reader.newest_position)
+                if newest.batch == batch:
+                    break
+            else:
+                break
+        self._batch, self._position = batch, position
+        if position.complete:
+            self._since = dt.datetime.now(dt.UTC).date()
+        self._queue(messages, batch)
+
+    def _queue(self, messages: list[MessageRow], batch: int) -> None:
+        claimed_count = deliveries = 0
+        for message in messages:
+            payload = Payload(message.type, message.body, message.recorded_at, test=message.test)
+            deliveries += len(message.webhook_ids)
+            for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True):
+                if claimed:
+                    claimed_count += 1
+                    key = DeliveryKey(message.day, message.outbox_id, webhook_id)
+                    self._lanes.push(Pending(key, self._lane, payload, batch=batch))
+                else:
+                    self._waiting.mark(self._lane, webhook_id, message.outbox_id)
+        self._progress.opened(self._lane, batch, claimed_count)
+        self._metrics.messages.inc(len(messages))
+        self._metrics.deliveries.inc(deliveries)
+        if claimed_count:
+            self._pushed()

@@ -1,0 +1,144 @@
+"""Reads back what found no room in memory, webhook by webhook, as room comes free.
+
+How this works. When a delivery is not admitted, its webhook *waits* in that lane from that delivery on: later
+ones are not admitted either until this reader has caught up, so their order is kept. The reader goes to the
+database with the webhook's position, takes as many as there is room for, claims them and queues them. `safe` is the
+position up to which everything is settled: that is what a checkpoint remembers, so that a restart finds the
+rest. A row may be read twice (a transaction that commits late has a low id and moves the position back);
+whatever has a fact or is in memory is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from dispatcher.core.ids import OutboxId, WebhookId
+from dispatcher.core.lanes import TAILED, Admission, Lane, Lanes, Payload, Pending
+from dispatcher.daemon.outage import Outage
+from dispatcher.store.backlog import Backlog
+from dispatcher.store.ledger import Ledger
+from dispatcher.telemetry.metrics import Metrics
+
+_PAGE_ROWS: Final = 256
+
+
+class _Entry:
+    __slots__ = ("marks", "outstanding", "position", "reading", "rewound", "safe")
+
+    def __init__(self, position: OutboxId) -> None:
+        self.position = position  # read up to here
+        self.safe = position  # settled up to here
+        self.outstanding = 0  # read back and not settled
+        self.reading = True  # more may be found after `position`
+        self.marks = 0  # how often it was marked: a mark during a read means that it may have missed rows
+        self.rewound = False  # a mark moved the position back
+
+
+class Waiting:
+    """The webhooks that wait in each lane, and the loop that serves them."""
+
+    def __init__(
+        self, backlog: Backlog, ledger: Ledger, lanes: Lanes, outage: Outage, metrics: Metrics
+    ) -> None:
+        self._backlog = backlog
+        self._ledger = ledger
+        self._lanes = lanes
+        self._outage = outage
+        self._metrics = metrics
+        self._entries: dict[tuple[Lane, WebhookId], _Entry] = {}
+        self._wake = asyncio.Event()
+        self.pushed = asyncio.Event()  # set when something was queued
+
+    def waits(self, lane: Lane, webhook_id: WebhookId) -> bool:
+        """Say whether a webhook's new deliveries must stay in the database."""
+        entry = self._entries.get((lane, webhook_id))
+        return entry is not None and entry.reading
+
+    def mark(self, lane: Lane, webhook_id: WebhookId, outbox_id: OutboxId) -> None:
+        """Let a webhook wait, from this delivery on."""
+        before = OutboxId(outbox_id - 1)
+        entry = self._entries.get((lane, webhook_id))
+        if entry is None:
+            entry = self._entries[lane, webhook_id] = _Entry(before)
+        else:
+            if before < entry.position:
+                entry.position, entry.rewound = before, True
+            entry.safe = min(entry.safe, before)
+            entry.reading = True
+        entry.marks += 1
+        self._metrics.webhooks_spilled.set(len(self._entries))
+        self._wake.set()
+
+    def restore(self, lane: Lane, positions: Iterable[tuple[WebhookId, OutboxId]]) -> None:
+        """Let the webhooks of a checkpoint wait again, from where they had settled everything."""
+        for webhook_id, safe in positions:
+            self.mark(lane, webhook_id, OutboxId(safe + 1))
+
+    def positions(self, lane: Lane) -> list[tuple[WebhookId, OutboxId]]:
+        """Give what a checkpoint has to remember: everything after these is not settled."""
+        return [(webhook_id, entry.safe) for (at, webhook_id), entry in self._entries.items() if at == lane]
+
+    def settled(self, pending: Pending) -> None:
+        """A delivery that had been read back has its fact."""
+        at = (pending.lane, pending.key.webhook_id)
+        entry = self._entries[at]
+        entry.outstanding -= 1
+        if entry.outstanding == 0:
+            entry.safe = entry.position
+            if not entry.reading:
+                del self._entries[at]
+                self._metrics.webhooks_spilled.set(len(self._entries))
+        self.room_freed()
+
+    def room_freed(self) -> None:
+        """Somebody left memory: perhaps there is room for those who wait."""
+        if self._entries:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for lane in TAILED:
+                for webhook_id in [one for at, one in self._entries if at == lane]:
+                    await self._serve(lane, webhook_id)
+
+    async def _serve(self, lane: Lane, webhook_id: WebhookId) -> None:
+        entry = self._entries.get((lane, webhook_id))
+        room = min(_PAGE_ROWS, self._lanes.room_for(lane, webhook_id))
+        # Pages of a few rows would cost a statement each: wait until a good part of the last is settled.
+        if entry is None or not entry.reading or room == 0 or (entry.outstanding > room):
+            return
+        marks, entry.rewound = entry.marks, False
+        rows = await self._outage.patiently(
+            "waiting", lambda: self._backlog.waiting(webhook_id, lane, entry.position, room)
+        )
+        admitted: list[Pending] = []
+        full = False
+        for row in rows:
+            answer = self._lanes.admit(lane, row.key, len(row.body))
+            if answer is Admission.FULL:
+                full = True
+                break
+            if not entry.rewound:
+                entry.position = row.key.outbox_id
+            if answer is Admission.ADMITTED:
+                payload = Payload(row.type, row.body, row.recorded_at, test=row.test)
+                admitted.append(Pending(row.key, lane, payload))
+        entry.outstanding += len(admitted)
+        if not full and len(rows) < room and entry.marks == marks:
+            entry.reading = False
+            if entry.outstanding == 0:
+                del self._entries[lane, webhook_id]
+                self._metrics.webhooks_spilled.set(len(self._entries))
+        elif not full:
+            self._wake.set()  # there may be more: look again once the others had their turn
+        if admitted:
+            claims = [(pending.key, pending.attempt_no) for pending in admitted]
+            await self._outage.patiently("waiting", lambda: self._ledger.claim(claims))
+            for pending in admitted:
+                self._lanes.push(pending)
+            self.pushed.set()

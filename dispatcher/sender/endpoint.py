@@ -1,0 +1,70 @@
+"""A webhook's URL made ready, once, for every request to it: where it leads and how its header begins."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from aiohttp.client_reqrep import ConnectionKey
+
+from dispatcher.core.addresses import InvalidUrlError, Target, read_url
+from dispatcher.core.outcome import ErrorClass
+from dispatcher.sender.failure import SendError
+
+if TYPE_CHECKING:
+    from dispatcher.core.message import Message
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_MAX_NAMES: Final = 4096
+_sendable: Final[set[str]] = set()  # header names that were found to be in order
+
+
+class Endpoint:
+    """Where requests to one URL go. The pool takes it for a request: it needs only its first two names."""
+
+    __slots__ = ("_start", "connection_key", "proxy", "target")
+
+    def __init__(self, url: str) -> None:
+        """Raise `SendError` for what cannot be made into a request."""
+        try:
+            target = read_url(url)
+        except InvalidUrlError as error:
+            raise SendError(ErrorClass.INVALID_REQUEST, f"the URL {error}") from None
+        self.target: Final[Target] = target
+        self.proxy: Final = None
+        self.connection_key: Final = ConnectionKey(
+            target.host,
+            target.port,
+            target.tls,
+            ssl=True,
+            proxy=None,
+            proxy_auth=None,
+            proxy_headers_hash=None,
+        )
+        self._start: Final = f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
+
+    def request(self, message: Message) -> bytes:
+        """Write the whole request; raises `SendError` where its headers cannot be sent."""
+        lines = [f"{name}: {value}\r\n" for name, value in message.headers]
+        text = "".join(lines)
+        for name, _ in message.headers:
+            if name not in _sendable:
+                _check_name(name)
+        # One line break for each field: none is hidden in a name or a value.
+        if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+            raise SendError(ErrorClass.INVALID_REQUEST, "a header's value contains a line break or NUL")
+        try:
+            head = f"{self._start}{text}Content-Length: {len(message.body)}\r\n\r\n".encode()
+        except UnicodeEncodeError:
+            raise SendError(ErrorClass.INVALID_REQUEST, "a header's value is not valid text") from None
+        return head + message.body
+
+
+def _check_name(name: str) -> None:
+    if not _TOKEN.fullmatch(name):
+        raise SendError(ErrorClass.INVALID_REQUEST, f"{name!r} cannot be the name of a header")
+    if name.lower() in _FRAMING:
+        raise SendError(ErrorClass.INVALID_REQUEST, f"the header {name} is the sender's own")
+    if len(_sendable) < _MAX_NAMES:
+        _sendable.add(name)

@@ -1,0 +1,117 @@
+"""Names to addresses: `getaddrinfo` in threads of our own, each name once at a time, kept for seconds.
+
+How this works: a lookup is a daemon thread, since `getaddrinfo` cannot be cancelled: a name whose servers
+hang holds one thread, no waiter beyond its own deadline, and not the end of the process. There are at
+most `max_threads` at a time; further names queue, and are passed over if nobody waits for them any more.
+What a name led to is not judged here: whoever connects does, each time, also for an answer that was kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from dispatcher.core.outcome import ErrorClass
+from dispatcher.sender.failure import SendError, name_error
+
+if TYPE_CHECKING:
+    from dispatcher.core.addresses import Address
+
+Lookup: TypeAlias = Callable[[str], Iterable[str]]
+_Answer: TypeAlias = "tuple[Address, ...] | OSError | UnicodeError"
+
+
+def getaddrinfo(host: str) -> list[str]:
+    """Ask the system for every address of a name, the preferred first; raises `OSError`, `UnicodeError`."""
+    return [str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+
+
+class _Pending:
+    """A lookup that is under way or queued."""
+
+    __slots__ = ("answer", "waiters")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answer: asyncio.Future[_Answer] = loop.create_future()
+        self.waiters = 0
+
+
+class Resolver:
+    """Resolves names for one event loop; `ttl_s` is how long an answer is kept."""
+
+    def __init__(
+        self,
+        lookup: Lookup = getaddrinfo,
+        *,
+        ttl_s: float = 10.0,
+        max_threads: int = 64,
+        max_names: int = 4096,
+    ) -> None:
+        self._lookup: Final = lookup
+        self._ttl_s: Final = ttl_s
+        self._max_threads: Final = max_threads
+        self._max_names: Final = max_names
+        self._loop: Final = asyncio.get_running_loop()
+        self._kept: Final[dict[str, tuple[float, tuple[Address, ...]]]] = {}
+        self._pending: Final[dict[str, _Pending]] = {}
+        self._queue: Final[deque[str]] = deque()
+        self._threads = 0
+
+    async def resolve(self, host: str) -> tuple[Address, ...]:
+        """Give the addresses of a name, at least one, the preferred first; raises `SendError`."""
+        kept = self._kept.get(host)
+        if kept is not None and self._loop.time() < kept[0]:
+            return kept[1]
+        pending = self._pending.get(host)
+        if pending is None:
+            pending = self._pending[host] = _Pending(self._loop)
+            self._queue.append(host)
+        pending.waiters += 1
+        try:
+            self._start()
+            answer = await asyncio.shield(pending.answer)
+        finally:
+            pending.waiters -= 1
+        if isinstance(answer, Exception):
+            raise name_error(host, answer)
+        if not answer:
+            raise SendError(ErrorClass.DNS, f"{host} has no address")
+        return answer
+
+    def _start(self) -> None:
+        while self._queue and self._threads < self._max_threads:
+            host = self._queue.popleft()
+            if self._pending[host].waiters == 0:
+                del self._pending[host]
+                continue
+            self._threads += 1
+            try:
+                threading.Thread(target=self._run, args=(host,), name=f"resolve {host}", daemon=True).start()
+            except RuntimeError as error:
+                self._finish(host, OSError(errno.ENOMEM, str(error)))
+
+    def _run(self, host: str) -> None:
+        answer: _Answer
+        try:
+            answer = tuple(dict.fromkeys(ip_address(text) for text in self._lookup(host)))
+        except (OSError, UnicodeError) as error:
+            answer = error
+        with suppress(RuntimeError):  # the loop may have ended before the name's servers answered
+            self._loop.call_soon_threadsafe(self._finish, host, answer)
+
+    def _finish(self, host: str, answer: _Answer) -> None:
+        self._threads -= 1
+        if isinstance(answer, tuple) and answer:
+            self._kept.pop(host, None)
+            while len(self._kept) >= self._max_names:
+                del self._kept[next(iter(self._kept))]
+            self._kept[host] = (self._loop.time() + self._ttl_s, answer)
+        self._pending.pop(host).answer.set_result(answer)
+        self._start()

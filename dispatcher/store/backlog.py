@@ -1,0 +1,160 @@
+"""Reads what waits in the database: unattempted deliveries, due retries, what a crash left open."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from dispatcher.core.delivery import Kind, State, Trigger
+from dispatcher.core.ids import DeliveryKey, OutboxId, RunId, WebhookId
+from dispatcher.store.connection import Link
+
+
+class WaitingRow(msgspec.Struct, frozen=True):
+    """A delivery that could go now, with its body."""
+
+    key: DeliveryKey
+    type: str
+    body: bytes
+    recorded_at: dt.datetime
+    test: bool
+
+
+class DueRow(WaitingRow, frozen=True):
+    """A fact whose time has come: the attempt that it asks for."""
+
+    lane: int
+    kind: Kind
+    attempt_no: int  # of the attempt that is due
+    state: State
+    trigger: Trigger
+    failures: int
+    due_at: dt.datetime
+
+
+class MessageRef(msgspec.Struct, frozen=True):
+    """Where a message stands in its lane."""
+
+    batch: int
+    outbox_id: OutboxId
+    day: dt.date
+    fan_out: int
+
+
+class Unattempted(msgspec.Struct, frozen=True):
+    """A delivery without a fact, and the run that had taken it into memory, if one had."""
+
+    key: DeliveryKey
+    run_id: RunId | None
+
+
+class Backlog:
+    """The reading statements, on one link."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def waiting(
+        self, webhook_id: WebhookId, lane: int, after: OutboxId, limit: int
+    ) -> list[WaitingRow]:
+        """Give a webhook's deliveries of a lane that were never attempted, after a position."""
+        rows = await self._link.fetch("waiting", webhook_id, lane, after, limit)
+        return [
+            WaitingRow(
+                DeliveryKey(row["day"], row["outbox_id"], webhook_id),
+                row["type"],
+                row["body"],
+                row["recorded_at"],
+                row["test"],
+            )
+            for row in rows
+        ]
+
+    async def due(
+        self, after: tuple[dt.datetime, OutboxId, WebhookId], until: dt.datetime, limit: int
+    ) -> list[DueRow]:
+        """Give what is due in (after, until], in the order of due times."""
+        return [_due(row) for row in await self._link.fetch("due", *after, until, limit)]
+
+    async def due_of_webhook(
+        self, webhook_id: WebhookId, after: tuple[dt.datetime, OutboxId], until: dt.datetime, limit: int
+    ) -> list[DueRow]:
+        """Give what is due for one webhook in (after, until], in the order of due times."""
+        return [
+            _due(row) for row in await self._link.fetch("due_of_webhook", webhook_id, *after, until, limit)
+        ]
+
+    async def next_due(self, after: dt.datetime) -> dt.datetime | None:
+        """Give the earliest due time after `after`."""
+        row = await self._link.fetchrow("next_due", after)
+        return None if row is None else row[0]
+
+    async def checkpoint(self, lane: int) -> tuple[int, list[tuple[WebhookId, OutboxId]]]:
+        """Give the batch up to which everything was attempted, and the webhooks that waited then."""
+        row = await self._link.fetchrow("checkpoint_newest", lane)
+        if row is None:
+            return 0, []
+        return row["batch"], msgspec.json.decode(row["waiting"], type=list[tuple[WebhookId, OutboxId]])
+
+    async def messages_after(self, lane: int, batch: int, outbox_id: int, limit: int) -> list[MessageRef]:
+        """Give a lane's messages after a place, in the order of their fan-out."""
+        rows = await self._link.fetch("messages_after", lane, batch, outbox_id, limit)
+        return [MessageRef(row["batch"], row["outbox_id"], row["day"], row["fan_out"]) for row in rows]
+
+    async def unattempted(self, messages: Sequence[MessageRef]) -> list[Unattempted]:
+        """Give the deliveries of these messages that have no fact."""
+        rows = await self._link.fetch(
+            "unattempted", [one.day for one in messages], [one.outbox_id for one in messages]
+        )
+        return [
+            Unattempted(DeliveryKey(row["day"], row["outbox_id"], row["webhook_id"]), row["run_id"])
+            for row in rows
+        ]
+
+    async def dead_runs(self, run_id: RunId) -> list[RunId]:
+        """Give the runs before ours that ended without saying so."""
+        return [row["id"] for row in await self._link.fetch("dead_runs", run_id)]
+
+    async def interrupt_deliveries(
+        self, run_id: RunId, dead: Sequence[RunId], messages: Sequence[MessageRef]
+    ) -> None:
+        """Write `interrupted` for the first attempts of these messages that dead runs may have made."""
+        await self._link.execute(
+            "interrupt_deliveries",
+            run_id,
+            dead,
+            [one.day for one in messages],
+            [one.outbox_id for one in messages],
+        )
+
+    async def interrupt_claims(self, run_id: RunId, dead: Sequence[RunId], since: dt.datetime) -> None:
+        """Write `interrupted` for the attempts, claimed since a time, that dead runs may have made."""
+        await self._link.execute("interrupt_claims", run_id, dead, since)
+
+    async def runs_ended(self, runs: Sequence[RunId], how: str) -> None:
+        """Write down that runs left nothing open: `clean` or `rescued`."""
+        await self._link.execute("run_ended", runs, how)
+
+
+def _due(row: asyncpg.Record) -> DueRow:
+    kind = Kind(row["kind"])
+    # A request has reserved its number; after an attempt, made or interrupted, comes the next one.
+    attempt_no = row["attempt_no"] if kind is Kind.REQUESTED else row["attempt_no"] + 1
+    trigger = Trigger.RETRY if kind is Kind.ATTEMPTED else Trigger(row["trigger"])
+    return DueRow(
+        key=DeliveryKey(row["day"], row["outbox_id"], row["webhook_id"]),
+        type=row["type"],
+        body=row["body"],
+        recorded_at=row["recorded_at"],
+        test=row["test"],
+        lane=row["lane"],
+        kind=kind,
+        attempt_no=attempt_no,
+        state=State(row["state"]),
+        trigger=trigger,
+        failures=row["failures"],
+        due_at=row["next_attempt_at"],
+    )

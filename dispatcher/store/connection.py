@@ -1,0 +1,182 @@
+"""Connections to PostgreSQL: few, dedicated, long-held; and the one place that names the driver's errors.
+
+A `Link` is one connection that belongs to one loop. It connects when it is first used, and again after
+it broke; every failure that means "PostgreSQL is away" is raised as `DatabaseUnavailable`, and the loop
+that owns the link decides how long to wait. asyncpg runs one statement at a time on a connection; so
+does a link, and a second caller waits for its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from dispatcher.config import Database as DatabaseConfig
+from dispatcher.core.errors import DatabaseUnavailable
+from dispatcher.store.queries import QUERIES
+
+# The server closes dead peers' sessions by itself, which frees their locks.
+_SERVER_SETTINGS: Final = {
+    "timezone": "UTC",
+    "jit": "off",  # compiling costs more than any of our statements
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "idle_in_transaction_session_timeout": "60s",
+}
+
+_AWAY: Final = (
+    OSError,  # includes TimeoutError and every refused or reset connection
+    asyncpg.InterfaceError,  # the connection is closed
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutdown, crash, cannot connect now, cancelled by an administrator
+    asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, or a server that was told to be one
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.LockNotAvailableError,
+)
+
+
+@contextlib.contextmanager
+def unavailable_when_away() -> Any:
+    """Raise `DatabaseUnavailable` for the driver's errors that mean that PostgreSQL is away."""
+    try:
+        yield
+    except _AWAY as error:
+        raise DatabaseUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+async def connect(url: str, *, name: str, config: DatabaseConfig) -> asyncpg.Connection:
+    """Open one connection; `name` is what `pg_stat_activity` shows. Raises `DatabaseUnavailable`."""
+    with unavailable_when_away():
+        return await asyncpg.connect(
+            url,
+            timeout=config.connect_timeout_s,
+            command_timeout=config.statement_timeout_s,
+            server_settings={"application_name": f"dispatcher {name}", **_SERVER_SETTINGS},
+        )
+
+
+class Link:
+    """One connection of one loop, opened on first use and again after it broke."""
+
+    def __init__(self, url: str, name: str, config: DatabaseConfig) -> None:
+        self._url = url
+        self._name = name
+        self._config = config
+        self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+        self.on_connect: list[Callable[[asyncpg.Connection], Any]] = []
+
+    @contextlib.asynccontextmanager
+    async def use(self) -> AsyncIterator[asyncpg.Connection]:
+        """Hold the connection, connecting first if needed; drops it when PostgreSQL goes away."""
+        async with self._turn:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = self._connection = await connect(
+                    self._url, name=self._name, config=self._config
+                )
+            try:
+                with unavailable_when_away():
+                    yield connection
+            except (DatabaseUnavailable, asyncio.CancelledError):
+                # Whether the statement was done is unknown, and so is the state of the session.
+                self._connection = None
+                connection.terminate()
+                raise
+
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
+        """Run the named query and give its rows."""
+        async with self.use() as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(QUERIES[query], *args)
+            return rows
+
+    async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
+        """Run the named query and give its first row."""
+        async with self.use() as connection:
+            return await connection.fetchrow(QUERIES[query], *args)
+
+    async def execute(self, query: str, *args: object) -> str:
+        """Run the named query and give its command tag."""
+        async with self.use() as connection:
+            tag: str = await connection.execute(QUERIES[query], *args)
+            return tag
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            try:
+                with unavailable_when_away():
+                    await connection.close(timeout=2)
+            except DatabaseUnavailable:
+                connection.terminate()
+
+
+class Database:
+    """Where PostgreSQL is: makes links for loops, and holds the small pool of the management API."""
+
+    def __init__(self, url: str, config: DatabaseConfig) -> None:
+        self.url = url
+        self._config = config
+        self._links: list[Link] = []
+        self._pool: asyncpg.Pool | None = None
+        self._pool_turn = asyncio.Lock()
+
+    def link(self, name: str) -> Link:
+        """Give a dedicated connection to a loop; it opens on first use."""
+        link = Link(self.url, name, self._config)
+        self._links.append(link)
+        return link
+
+    async def _open_pool(self) -> asyncpg.Pool:
+        async with self._pool_turn:
+            if self._pool is None:
+                with unavailable_when_away():
+                    self._pool = await asyncpg.create_pool(
+                        self.url,
+                        min_size=0,
+                        max_size=self._config.api_connections,
+                        timeout=self._config.connect_timeout_s,
+                        command_timeout=self._config.statement_timeout_s,
+                        server_settings={"application_name": "dispatcher api", **_SERVER_SETTINGS},
+                    )
+            return self._pool
+
+    @contextlib.asynccontextmanager
+    async def acquire(self) -> AsyncIterator[asyncpg.Connection]:
+        """Borrow a pooled connection; raises `DatabaseUnavailable` rather than wait for ever."""
+        pool = self._pool or await self._open_pool()
+        with unavailable_when_away():
+            async with pool.acquire(timeout=self._config.connect_timeout_s) as connection:
+                yield connection
+
+    async def fetch(self, query: str, *args: object) -> Sequence[asyncpg.Record]:
+        """Run the named query on a pooled connection and give its rows."""
+        async with self.acquire() as connection:
+            rows: Sequence[asyncpg.Record] = await connection.fetch(QUERIES[query], *args)
+            return rows
+
+    async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
+        """Run the named query on a pooled connection and give its first row."""
+        async with self.acquire() as connection:
+            return await connection.fetchrow(QUERIES[query], *args)
+
+    async def execute(self, query: str, *args: object) -> str:
+        """Run the named query on a pooled connection and give its command tag."""
+        async with self.acquire() as connection:
+            tag: str = await connection.execute(QUERIES[query], *args)
+            return tag
+
+    async def close(self) -> None:
+        """Close every link and the pool."""
+        for link in self._links:
+            await link.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()

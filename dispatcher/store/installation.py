@@ -1,0 +1,32 @@
+"""The installation's own constants: the key of its delivery ids, and whether our encryption key is the right one."""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+
+from dispatcher.core.errors import OperatorError
+from dispatcher.store.connection import Database
+from dispatcher.store.vault import Vault
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """What never changes in a database."""
+
+    id_key: bytes
+
+    @classmethod
+    async def load(cls, database: Database, vault: Vault) -> Installation:
+        """Read it; raises `OperatorError` when the secrets were sealed with another key than ours."""
+        await database.execute("adopt_key_check", vault.key_check)
+        row = await database.fetchrow("key_check")
+        if row is None or not hmac.compare_digest(row[0], vault.key_check):
+            raise OperatorError(
+                "secrets.encryption_key is not the key that this database's secrets were sealed with: "
+                "configure that one (without the setting, it is the file encryption.key in data_dir)"
+            )
+        found = await database.fetchrow("id_key")
+        if found is None:
+            raise OperatorError("the database has no installation row: run `dispatcher migrate`")
+        return cls(found[0])

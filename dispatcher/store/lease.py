@@ -1,0 +1,95 @@
+"""Who leads: one row that says so, renewed every few seconds, and an epoch for everything that is written.
+
+How this works. Taking the lead starts a *run*; its id fences every statement of the ledger. The database's
+clock decides when a lease is over; the holder trusts itself for less: from the moment it *asked* for the
+renewal, so that a slow but successful one cannot stretch the term, and by a monotonic clock, which runs on
+while the process is frozen. A holder on this machine that is provably dead (same boot, same pid namespace, no
+process with that pid and start time) is followed at once; any other one when its lease is over. A holder that
+stops gives the lease back.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+from dispatcher import __version__
+from dispatcher.core.errors import LeaseLost
+from dispatcher.core.ids import RunId
+from dispatcher.store.connection import Link
+from dispatcher.store.queries import QUERIES
+
+TERM_S: Final = 8.0  # takeover after a power loss: this and a second
+RENEW_EVERY_S: Final = 2.0
+_MARGIN_S: Final = 1.0  # the holder stops trusting itself this long before the database does
+
+
+def process_identity() -> str:
+    """Name this process so that another one on the same machine can tell whether it still lives."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - a magic link, not a file
+    pid = os.getpid()
+    return f"{socket.gethostname()} {boot} {namespace} {pid} {_start_time(pid)}"
+
+
+def is_dead(owner: str) -> bool:
+    """Say whether the process that `process_identity` named is provably gone; False where nobody can tell."""
+    mine, theirs = process_identity().rsplit(" ", 4), owner.rsplit(" ", 4)
+    if len(theirs) != len(mine) or mine[:3] != theirs[:3]:
+        return False
+    return _start_time(int(theirs[3])) != theirs[4]
+
+
+def _start_time(pid: int) -> str | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the name in parentheses and may hold anything; the 22nd is the start time.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+class Lease:
+    """The lead, as one process has it or waits for it."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._owner = process_identity()
+        self._trusted_until = 0.0
+        self.run_id: RunId | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """True while this process may send: it leads, and knows that nobody else can."""
+        return time.monotonic() < self._trusted_until
+
+    async def take(self) -> RunId | None:
+        """Take the lead if it is free; give the new run, or None while somebody else leads."""
+        asked = time.monotonic()
+        async with self._link.use() as connection, connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock(1735550316, 4)")
+            row = await connection.fetchrow(QUERIES["lease_row"])
+            if row is not None and not row["expired"] and not is_dead(row["owner"]):
+                return None
+            run_id: RunId = await connection.fetchval(QUERIES["run_begin"], self._owner, __version__)
+            await connection.execute(QUERIES["lease_set"], run_id, self._owner, TERM_S)
+        self.run_id = run_id
+        self._trusted_until = asked + TERM_S - _MARGIN_S
+        return run_id
+
+    async def renew(self) -> None:
+        """Hold the lead for another term; raises `LeaseLost` if another run has it."""
+        asked = time.monotonic()
+        if await self._link.fetchrow("lease_renew", self.run_id, TERM_S) is None:
+            self._trusted_until = 0.0
+            raise LeaseLost("another run leads")
+        self._trusted_until = asked + TERM_S - _MARGIN_S
+
+    async def release(self) -> None:
+        """Give the lead back."""
+        self._trusted_until = 0.0
+        await self._link.execute("lease_release", self.run_id)

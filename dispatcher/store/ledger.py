@@ -1,0 +1,161 @@
+"""Writes the append-only truth: fan-outs, facts, claims, checkpoints; each only while our run leads.
+
+A statement that finds another run in the lead writes nothing and raises `LeaseLost`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from dispatcher.core.delivery import STEP, Kind, State, Trigger
+from dispatcher.core.errors import LeaseLost, UnwritableFact
+from dispatcher.core.ids import DeliveryKey, OutboxId, RunId, WebhookId
+from dispatcher.core.snapshot import Position
+from dispatcher.store.connection import Link
+
+
+class FactRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One fact as it is written; the names are the columns of `delivery_event`."""
+
+    day: dt.date
+    outbox_id: OutboxId
+    webhook_id: WebhookId
+    attempt_no: int
+    step: int
+    kind: Kind
+    state: State
+    trigger: Trigger | None = None
+    failures: int = -1  # never left out: omit_defaults compares with an impossible value
+    started_at: dt.datetime | None = None
+    duration_ms: float | None = None
+    status_code: int | None = None
+    error_class: str | None = None
+    error_message: str | None = None
+    next_attempt_at: dt.datetime | None = None
+    reason: str | None = None
+    address: str | None = None
+    request_headers: str | None = None
+    response_headers: str | None = None
+    response_body: bytes | None = None  # base64 on the way
+    response_truncated: bool | None = None
+    timings: str | None = None
+
+
+def cancelled(key: DeliveryKey, attempt_no: int, failures: int, reason: str) -> FactRow:
+    """Give the fact that closes a pending delivery before its attempt `attempt_no`."""
+    return FactRow(
+        day=key.day,
+        outbox_id=key.outbox_id,
+        webhook_id=key.webhook_id,
+        attempt_no=attempt_no,
+        step=STEP[Kind.CANCELLED],
+        kind=Kind.CANCELLED,
+        state=State.CANCELLED,
+        failures=failures,
+        reason=reason,
+    )
+
+
+class MessageRow(msgspec.Struct, frozen=True):
+    """One event's bytes, and whom they go to."""
+
+    day: dt.date
+    outbox_id: OutboxId
+    type: str
+    occurred_at: dt.datetime
+    recorded_at: dt.datetime
+    body: bytes
+    test: bool
+    webhook_ids: Sequence[WebhookId]
+    claimed: Sequence[bool]  # for each of them: goes straight to memory
+
+
+class Ledger:
+    """The statements of one run. Each user of a `Ledger` has a link of its own."""
+
+    def __init__(self, link: Link, run_id: RunId) -> None:
+        self._link = link
+        self._run_id = run_id
+
+    async def fan_out(
+        self, lane: int, batch: int, messages: Sequence[MessageRow], position: Position, system_id: int
+    ) -> None:
+        """Write messages, deliveries and the lane's position in one statement."""
+        run_id = self._run_id
+        days, outbox_ids, webhook_ids, runs = [], [], [], []
+        for message in messages:
+            count = len(message.webhook_ids)
+            days += [message.day] * count
+            outbox_ids += [message.outbox_id] * count
+            webhook_ids += message.webhook_ids
+            runs += [run_id if claimed else None for claimed in message.claimed]
+        try:
+            written = await self._link.fetchrow(
+                "fan_out",
+                run_id,
+                lane,
+                batch,
+                [message.day for message in messages],
+                [message.outbox_id for message in messages],
+                [message.type for message in messages],
+                [message.occurred_at for message in messages],
+                [message.recorded_at for message in messages],
+                [len(message.webhook_ids) for message in messages],
+                [message.body for message in messages],
+                days,
+                outbox_ids,
+                webhook_ids,
+                runs,
+                str(position.done),
+                str(position.target),
+                str(position.xid),
+                position.outbox_id,
+                system_id,
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise LeaseLost(f"batch {batch} of lane {lane} was written by another run") from error
+        if written is None:
+            raise LeaseLost("another run leads")
+
+    async def record(self, encoded_facts: str) -> None:
+        """Append facts (a JSON array of `FactRow`); repeating a batch changes nothing.
+
+        Raises `UnwritableFact` when PostgreSQL refuses what one of them holds.
+        """
+        try:
+            row = await self._link.fetchrow("record_facts", encoded_facts, self._run_id)
+        except asyncpg.DataError as error:
+            raise UnwritableFact(str(error)) from error
+        if row is None or not row["held"]:
+            raise LeaseLost("another run leads")
+
+    async def claim(self, claims: Sequence[tuple[DeliveryKey, int]]) -> None:
+        """Write down that these attempts (delivery, attempt number) are taken into memory."""
+        row = await self._link.fetchrow(
+            "claim",
+            self._run_id,
+            [key.day for key, _ in claims],
+            [key.outbox_id for key, _ in claims],
+            [key.webhook_id for key, _ in claims],
+            [attempt_no for _, attempt_no in claims],
+        )
+        if row is None or not row["held"]:
+            raise LeaseLost("another run leads")
+
+    async def cancel_pending(self, webhook_id: WebhookId, reason: str, held: Sequence[OutboxId]) -> int:
+        """Close the pending deliveries of a webhook that stopped being active; give their number.
+
+        Those of the events in `held` are in memory: whoever takes them there closes them.
+        """
+        tag = await self._link.execute("cancel_pending", self._run_id, webhook_id, reason, held)
+        return int(tag.rpartition(" ")[2])
+
+    async def checkpoint(self, lane: int, batch: int, waiting: Sequence[tuple[WebhookId, OutboxId]]) -> None:
+        """Remember that everything up to `batch` was attempted, except for what the webhooks in `waiting` wait for."""
+        encoded = msgspec.json.encode(waiting).decode()
+        if (await self._link.execute("checkpoint_append", lane, self._run_id, batch, encoded)) == "INSERT 0 0":
+            raise LeaseLost("another run leads")

@@ -1,0 +1,124 @@
+"""Reads the outbox, lane by lane, by the difference of two snapshots (core/snapshot.py)."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import asyncpg
+import msgspec
+
+from dispatcher.core.errors import OperatorError
+from dispatcher.core.ids import OutboxId, WebhookId
+from dispatcher.core.snapshot import BEGINNING, Position, Snapshot
+from dispatcher.store.connection import Link
+
+
+class OutboxRow(msgspec.Struct, frozen=True):
+    """One event as upstream wrote it."""
+
+    xid: int
+    id: OutboxId
+    day: dt.date
+    type: str
+    data_text: str
+    occurred_at: dt.datetime
+    recorded_at: dt.datetime
+    network_id: str | None
+    target_webhook_id: WebhookId | None
+    test: bool
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Rows in the order (xid, id), and where the lane stands once all of them are dealt with."""
+
+    rows: list[OutboxRow]
+    start: Position
+    target: Snapshot
+    exhausted: bool  # nothing up to `target` is left beyond these rows
+    registry_version: int
+
+    def position_after(self, count: int) -> Position:
+        """Give the position once the first `count` rows are dealt with."""
+        if count == len(self.rows) and self.exhausted:
+            return Position.after(self.target)
+        last = self.rows[count - 1]
+        return self.start.advanced(self.target, last.xid, last.id)
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where a lane was left by the last run."""
+
+    position: Position
+    batch: int
+    day: dt.date
+    system_id: int
+
+
+class OutboxReader:
+    """Reads one lane."""
+
+    def __init__(self, link: Link, lane: int) -> None:
+        self._link = link
+        self._lane = lane
+
+    async def newest_position(self) -> Start:
+        """Give where the lane stands; raises `OperatorError` after a restore into another server."""
+        row = await self._link.fetchrow("tail_newest", self._lane)
+        assert row is not None  # noqa: S101 - the query's left side always has one row
+        here: int = row["system_id_here"]
+        if row["batch"] is None:
+            return Start(Position.after(BEGINNING), 0, dt.date(2000, 1, 3), here)
+        done, target = Snapshot.parse(row["done_text"]), Snapshot.parse(row["target_text"])
+        if row["system_id"] != here or target.xmax > int(row["next_xid"]):
+            raise OperatorError(
+                "the outbox's position was written on another PostgreSQL server, where transaction ids meant "
+                "something else (a restored dump?): run `dispatcher rebase` before `dispatcher serve`"
+            )
+        position = Position(done, target, int(row["xid_text"]), row["outbox_id"])
+        return Start(position, row["batch"], row["day"], here)
+
+    async def snapshot(self) -> str:
+        """Give the present snapshot as text; as long as it does not change, nothing was committed."""
+        row = await self._link.fetchrow("tail_snapshot")
+        assert row is not None  # noqa: S101 - the query has one row
+        text: str = row[0]
+        return text
+
+    async def read(self, position: Position, since: dt.date, limit: int) -> Page:
+        """Give the next rows after `position`, at most `limit`; `since`: the day `position.done` was taken on."""
+        xid, outbox_id = position.range_start()
+        fixed = None if position.complete else str(position.target)
+        # For an unfinished target the stragglers come first and the range may not be reached yet.
+        found = await self._link.fetch("tail_range", self._lane, str(xid), outbox_id, fixed, limit, since)
+        target = Snapshot.parse(found[0]["target_text"])
+        in_range = [_row(row) for row in found if row["id"] is not None]
+        late: list[OutboxRow] = []
+        start = position.straggler_start()
+        if start is not None:
+            xids = position.stragglers(target)
+            if xids:
+                rows = await self._link.fetch(
+                    "tail_stragglers", self._lane, [str(one) for one in xids], str(start[0]), start[1], limit
+                )
+                late = [_row(row) for row in rows]
+        if len(late) == limit:
+            in_range = []
+            exhausted = False
+        else:
+            exhausted = len(in_range) < limit
+        return Page(late + in_range, position, target, exhausted, found[0]["registry_version"])
+
+
+def _row(row: asyncpg.Record) -> OutboxRow:
+    return OutboxRow(
+        xid=int(row["xid_text"]),
+        id=row["id"],
+        day=row["day"],
+        type=row["type"],
+        data_text=row["data_text"],
+        occurred_at=row["occurred_at"],
+        recorded_at=row["recorded_at"],
+        network_id=row["network_id"],
+        target_webhook_id=row["target_webhook_id"],
+        test=row["test"],
+    )

@@ -1,0 +1,133 @@
+"""The webhooks as the daemon holds them in memory: exact as of a version, reloaded when it changed.
+
+Every change of webhooks, organizations' networks and event types increments `registry_version` in its
+own transaction, and each page of the tail carries the version of the snapshot it was read in. So an event
+is matched against webhooks at least as new as the event itself.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from dispatcher.core.ids import WebhookId
+from dispatcher.core.routing import Routes, Subscription
+from dispatcher.core.signature import Signer
+from dispatcher.store.connection import Link
+from dispatcher.store.queries import QUERIES
+from dispatcher.store.vault import Vault
+
+_CREDENTIAL: Final = re.compile(r"auth|cookie|credential|key|passw|secret|session|token", re.IGNORECASE)
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """A webhook, ready to be sent to."""
+
+    id: WebhookId
+    public_id: str
+    organization_id: int
+    url: str
+    events: frozenset[str]
+    network_ids: frozenset[str] | None
+    headers: tuple[tuple[str, str], ...]
+    active: bool
+    deleted: bool
+    disabled_reason: str | None
+    signer: Signer
+    next_signer: tuple[dt.datetime, Signer] | None  # takes over at that time
+
+    names_user_agent: bool
+    hidden: frozenset[str]  # names of the headers whose values look like credentials
+
+    def shown(self, headers: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """Give a request's headers as the history keeps them: credentials of the subscriber's are hidden."""
+        if not self.hidden:
+            return headers
+        return [(name, "(hidden)" if name in self.hidden else value) for name, value in headers]
+
+    def signer_at(self, now: dt.datetime) -> Signer:
+        """Give the signer that is in force: the old secret until the rotation's grace is over."""
+        if self.next_signer is not None and now >= self.next_signer[0]:
+            return self.next_signer[1]
+        return self.signer
+
+
+class Registry:
+    """All webhooks by number, and the routes to the active ones."""
+
+    def __init__(self, link: Link, vault: Vault) -> None:
+        self._link = link
+        self._vault = vault
+        self._networks: Mapping[int, frozenset[str]] = {}
+        self.version = 0
+        self.webhooks: dict[WebhookId, Webhook] = {}
+        self.routes = Routes((), {})
+
+    async def refresh(self, version: int | None = None) -> list[Webhook]:
+        """Load what changed, unless `version` is known already; give the webhooks that stopped being active."""
+        if version is not None and version <= self.version:
+            return []
+        async with self._link.use() as connection, connection.transaction(
+            isolation="repeatable_read", readonly=True
+        ):
+            newest: int = await connection.fetchval(QUERIES["registry_version"])
+            rows = await connection.fetch(QUERIES["registry_webhooks"], self.version)
+            networks: dict[int, set[str]] = {}
+            for organization_id, network_id in await connection.fetch(QUERIES["registry_networks"]):
+                networks.setdefault(organization_id, set()).add(network_id)
+        stopped = []
+        for row in rows:
+            webhook = self._webhook(row)
+            before = self.webhooks.get(webhook.id)
+            self.webhooks[webhook.id] = webhook
+            if not webhook.active and (before is None or before.active):
+                stopped.append(webhook)
+        self._networks = {key: frozenset(value) for key, value in networks.items()}
+        self.routes = Routes(
+            (
+                Subscription(one.id, one.public_id, one.organization_id, one.events, one.network_ids)
+                for one in self.webhooks.values()
+                if one.active
+            ),
+            self._networks,
+        )
+        self.version = newest
+        return stopped
+
+    def organization_of(self, public_id: str) -> int | None:
+        """Give the organization of a webhook that an operational event speaks of."""
+        for webhook in self.webhooks.values():
+            if webhook.public_id == public_id:
+                return webhook.organization_id
+        return None
+
+    def _webhook(self, row: asyncpg.Record) -> Webhook:
+        secret = self._vault.open(row["secret"], row["public_id"])
+        signer, next_signer = Signer(secret), None
+        if row["next_secret"] is not None:
+            following = self._vault.open(row["next_secret"], row["public_id"])
+            signer = Signer(secret, following)
+            next_signer = (row["next_secret_at"], Signer(following))
+        headers: dict[str, str] = msgspec.json.decode(row["headers_text"], type=dict[str, str])
+        networks = row["network_ids"]
+        return Webhook(
+            id=row["id"],
+            public_id=row["public_id"],
+            organization_id=row["organization_id"],
+            url=row["url"],
+            events=frozenset(row["events"]),
+            network_ids=None if networks is None else frozenset(networks),
+            headers=tuple(headers.items()),
+            active=row["active"],
+            deleted=row["deleted"],
+            disabled_reason=row["disabled_reason"],
+            signer=signer,
+            next_signer=next_signer,
+            names_user_agent=any(name.lower() == "user-agent" for name in headers),
+            hidden=frozenset(name for name in headers if _CREDENTIAL.search(name)),
+        )

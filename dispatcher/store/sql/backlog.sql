@@ -1,0 +1,95 @@
+-- messages_after: a lane's messages in the order of their fan-out
+select batch, outbox_id, day, fan_out from message
+ where lane = $1 and (batch, outbox_id) > ($2::bigint, $3::bigint)
+ order by batch, outbox_id limit $4;
+
+-- unattempted: deliveries of these messages that have no fact, and the run that had taken each into memory
+select d.day, d.outbox_id, d.webhook_id, d.run_id
+  from unnest($1::date[], $2::bigint[]) as m (day, outbox_id)
+  join delivery d on d.day = m.day and d.outbox_id = m.outbox_id
+ where not exists (
+    select from delivery_event e
+     where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id);
+
+-- waiting: a webhook's deliveries of one lane after a position that have no fact
+select d.day, d.outbox_id, m.type, m.body, m.recorded_at, o.test
+  from delivery d
+  join message m on m.day = d.day and m.outbox_id = d.outbox_id
+  join outbox o on o.day = d.day and o.id = d.outbox_id
+ where d.webhook_id = $1 and d.lane = $2 and d.outbox_id > $3
+   and not exists (
+    select from delivery_event e
+     where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id)
+ order by d.outbox_id limit $4;
+
+-- due: facts whose time has come and that have no successor
+select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
+       e.next_attempt_at, d.lane, m.type, m.body, m.recorded_at, o.test
+  from delivery_event e
+  join delivery d on d.day = e.day and d.outbox_id = e.outbox_id and d.webhook_id = e.webhook_id
+  join message m on m.day = e.day and m.outbox_id = e.outbox_id
+  join outbox o on o.day = e.day and o.id = e.outbox_id
+ where (e.next_attempt_at, e.outbox_id, e.webhook_id) > ($1::timestamptz, $2::bigint, $3::bigint)
+   and e.next_attempt_at <= $4
+   and not exists (
+    select from delivery_event l
+     where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
+       and (l.attempt_no, l.step) > (e.attempt_no, e.step))
+ order by e.next_attempt_at, e.outbox_id, e.webhook_id limit $5;
+
+-- due_of_webhook: the same for one webhook
+select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
+       e.next_attempt_at, d.lane, m.type, m.body, m.recorded_at, o.test
+  from delivery_event e
+  join delivery d on d.day = e.day and d.outbox_id = e.outbox_id and d.webhook_id = e.webhook_id
+  join message m on m.day = e.day and m.outbox_id = e.outbox_id
+  join outbox o on o.day = e.day and o.id = e.outbox_id
+ where e.webhook_id = $1 and (e.next_attempt_at, e.outbox_id) > ($2::timestamptz, $3::bigint)
+   and e.next_attempt_at <= $4
+   and not exists (
+    select from delivery_event l
+     where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
+       and (l.attempt_no, l.step) > (e.attempt_no, e.step))
+ order by e.next_attempt_at, e.outbox_id limit $5;
+
+-- next_due: the earliest due time after $1
+select min(next_attempt_at) from delivery_event where next_attempt_at > $1;
+
+-- dead_runs: runs that ended without saying so
+select r.id from run r where r.id <> $1 and not exists (select from run_end e where e.run_id = r.id);
+
+-- interrupt_deliveries: of these messages, write down the first attempts that a dead run may have made
+-- Due at once, alerts first: the due times of the lanes are a millisecond apart.
+insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, state, trigger, failures,
+                            run_id, reason, next_attempt_at)
+select d.day, d.outbox_id, d.webhook_id, 1, 2, 'interrupted', 'pending', 'first', 0, held.run_id, 'crash',
+       statement_timestamp() + d.lane * interval '1 millisecond'
+  from lease held
+  cross join unnest($3::date[], $4::bigint[]) as m (day, outbox_id)
+  join delivery d on d.day = m.day and d.outbox_id = m.outbox_id
+ where held.run_id = $1 and d.run_id = any ($2::bigint[])
+   and not exists (
+    select from delivery_event e
+     where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id)
+on conflict do nothing;
+
+-- interrupt_claims: write down the claimed attempts that a dead run may have made
+insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, state, trigger, failures,
+                            run_id, reason, next_attempt_at)
+select c.day, c.outbox_id, c.webhook_id, c.attempt_no, 2, 'interrupted', coalesce(last.state, 'pending'),
+       case when last.state is null then 'first' when last.step = 0 then last.trigger else 'retry' end,
+       coalesce(last.failures, 0), held.run_id, 'crash',
+       statement_timestamp() + d.lane * interval '1 millisecond'
+  from lease held
+  join claim c on c.run_id = any ($2::bigint[]) and c.claimed_at >= $3
+  join delivery d on d.day = c.day and d.outbox_id = c.outbox_id and d.webhook_id = c.webhook_id
+  left join lateral (
+      select e.attempt_no, e.step, e.state, e.trigger, e.failures from delivery_event e
+       where e.day = c.day and e.outbox_id = c.outbox_id and e.webhook_id = c.webhook_id
+       order by e.attempt_no desc, e.step desc limit 1) last on true
+ where held.run_id = $1
+   and (last.attempt_no is null or (last.attempt_no, last.step) < (c.attempt_no, 1::smallint))
+on conflict do nothing;
+
+-- run_ended: this run left nothing open
+insert into run_end (run_id, how) select unnest($1::bigint[]), $2 on conflict do nothing;

@@ -1,0 +1,82 @@
+-- outbox_range: the first outbox id since a day, and the last one up to a day
+-- A day is the finest that an index knows; the times themselves are compared row by row.
+select coalesce((select o.id from outbox o where o.day >= $1 order by o.day, o.id limit 1),
+                9223372036854775807) as first_id,
+       coalesce((select o.id from outbox o where o.day <= $2 order by o.day desc, o.id desc limit 1),
+                0) as last_id;
+
+-- deliveries: deliveries of webhook $1 with outbox ids from $2 to $3, the newest first
+-- With state $4, type $5, recorded since $6 and before $7, where given. Looks at 10,000 of them at most,
+-- one by one and only until $9 are found (the laterals have limits, so that they are not flattened into
+-- joins that would read everything).
+select p.outbox_id, p.day, p.type, p.occurred_at, p.recorded_at, p.test, p.state, p.next_attempt_at,
+       coalesce(a.attempts, 0) as attempts, a.status_code, a.error_class, a.error_message
+  from (
+    select d.outbox_id, d.day, o.type, o.occurred_at, o.recorded_at, o.test,
+           coalesce(last.state, 'pending') as state, last.next_attempt_at
+      from (
+        select day, outbox_id from delivery
+         where webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
+         order by outbox_id desc limit 10000) d
+      cross join lateral (
+        select o.type, o.occurred_at, o.recorded_at, o.test from outbox o
+         where o.day = d.day and o.id = d.outbox_id limit 1) o
+      left join lateral (
+        select e.state, e.next_attempt_at from delivery_event e
+         where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = $1
+         order by e.attempt_no desc, e.step desc limit 1) last on true
+     where ($4::text is null or coalesce(last.state, 'pending') = $4)
+       and ($5::text is null or o.type = $5)
+       and ($6::timestamptz is null or o.recorded_at >= $6)
+       and ($7::timestamptz is null or o.recorded_at < $7)
+     order by d.outbox_id desc offset $8 limit $9) p
+  left join lateral (
+    select count(*) over () as attempts, e.status_code, e.error_class, e.error_message
+      from delivery_event e
+     where e.day = p.day and e.outbox_id = p.outbox_id and e.webhook_id = $1
+       and e.kind in ('attempted', 'interrupted')
+     order by e.attempt_no desc, e.step desc limit 1) a on true
+ order by p.outbox_id desc;
+
+-- delivery_count: how many deliveries a webhook has in that range, up to 10,000
+select count(*) from (
+    select from delivery where webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3 limit 10000) d;
+
+-- matching_delivery_count: how many of the newest 10,000 of them match
+select count(*)
+  from (
+    select day, outbox_id from delivery
+     where webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
+     order by outbox_id desc limit 10000) d
+  cross join lateral (
+    select o.type, o.recorded_at from outbox o where o.day = d.day and o.id = d.outbox_id limit 1) o
+  left join lateral (
+    select e.state from delivery_event e
+     where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = $1
+     order by e.attempt_no desc, e.step desc limit 1) last on true
+ where ($4::text is null or coalesce(last.state, 'pending') = $4)
+   and ($5::text is null or o.type = $5)
+   and ($6::timestamptz is null or o.recorded_at >= $6)
+   and ($7::timestamptz is null or o.recorded_at < $7);
+
+-- window_end: the last of the 10,000 deliveries that a page looks at, where there are more
+select outbox_id from delivery
+ where webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
+ order by outbox_id desc offset 9999 limit 1;
+
+-- delivery_message: the event of a delivery; of a test also before it was fanned out
+select o.type, o.occurred_at, o.recorded_at, o.test, m.body,
+       case when m.body is null then o.data::text end as data_text
+  from outbox o
+  left join message m on m.day = o.day and m.outbox_id = o.id
+ where o.day = $1 and o.id = $2
+   and (o.target_webhook_id = $3
+        or exists (select from delivery d where d.day = $1 and d.outbox_id = $2 and d.webhook_id = $3));
+
+-- delivery_facts: everything that happened to a delivery, in order
+select attempt_no, kind, state, trigger, recorded_at, started_at, duration_ms, status_code, error_class,
+       error_message, next_attempt_at, reason, address, request_headers, response_headers, response_body,
+       response_truncated, timings
+  from delivery_event
+ where day = $1 and outbox_id = $2 and webhook_id = $3
+ order by attempt_no, step;

@@ -1,0 +1,11 @@
+-- registry_webhooks: webhooks that changed after version $1
+select w.id, w.public_id, w.organization_id, w.url, w.events, w.network_ids, w.headers::text as headers_text,
+       w.active and w.deleted_at is null as active, w.deleted_at is not null as deleted, w.disabled_reason,
+       w.secret, w.next_secret, w.next_secret_at, w.version
+  from webhook w where w.version > $1 order by w.version;
+
+-- registry_networks: which organization hears of which network
+select organization_id, network_id from organization_network;
+
+-- registry_version: the number of the latest change
+select version from registry_version;

@@ -1,0 +1,17 @@
+-- schema_version: which schema the database has
+select schema_version from installation;
+
+-- create_partitions: the partitions of this month and of $1 months to come
+select create_partitions(current_date, (current_date + make_interval(months => $1))::date);
+
+-- drop_oldest_month: the oldest month that ended before $1, if everything in it is finished
+select drop_oldest_month($1);
+
+-- id_key: the key under which delivery ids are made
+select id_key from installation;
+
+-- adopt_key_check: remember which encryption key is used, unless one is remembered already
+update installation set key_check = $1 where key_check is null;
+
+-- key_check: which encryption key the secrets were sealed with
+select key_check from installation;

@@ -1,0 +1,69 @@
+-- tail_newest: how far a lane has been read, and where we are
+select here.system_identifier as system_id_here, pg_snapshot_xmax(pg_current_snapshot())::text as next_xid,
+       p.batch, p.day, p.done::text as done_text, p.target::text as target_text, p.xid::text as xid_text,
+       p.outbox_id, p.system_id
+  from pg_control_system() as here
+  left join lateral (select * from tail_position where lane = $1 order by batch desc limit 1) p on true;
+
+-- tail_snapshot: the present snapshot: unchanged means that nothing was committed anywhere
+select pg_current_snapshot()::text;
+
+-- tail_range: a lane's rows after a position that are visible in a snapshot, and that snapshot ($4, or the present one)
+-- One statement, so the rows and the bound come from one snapshot. The row comparison is the only lower
+-- bound (with a second one the index scan starts at the wrong one and walks). $6 prunes partitions: what
+-- was assigned a transaction id after `done` was recorded after it, clocks differing by less than two days.
+with bound as materialized (
+    select coalesce($4::text::pg_snapshot, pg_current_snapshot()) as target
+)
+select bound.target::text as target_text, (select version from registry_version) as registry_version, rows.*
+  from bound left join lateral (
+    select o.xid::text as xid_text, o.id, o.day, o.type, o.data::text as data_text, o.occurred_at,
+           o.recorded_at, o.target_webhook_id, o.test,
+           coalesce(o.network_id, (
+               select e.network_id from outbox e
+                where e.event_id = o.event_id and e.network_id is not null and not e.test
+                order by e.id limit 1)) as network_id
+      from outbox o
+     where o.lane = $1 and (o.xid, o.id) > ($2::text::xid8, $3::bigint)
+       and o.xid < pg_snapshot_xmax(bound.target) and pg_visible_in_snapshot(o.xid, bound.target)
+       and o.day >= $6::date - 2 and o.day <= current_date + 2
+     order by o.xid, o.id limit $5
+  ) as rows on true;
+
+-- tail_stragglers: a lane's rows of transactions that were open when the last snapshot was taken and have ended since
+select o.xid::text as xid_text, o.id, o.day, o.type, o.data::text as data_text, o.occurred_at,
+       o.recorded_at, o.target_webhook_id, o.test,
+       coalesce(o.network_id, (
+           select e.network_id from outbox e
+            where e.event_id = o.event_id and e.network_id is not null and not e.test
+            order by e.id limit 1)) as network_id
+  from outbox o
+ where o.lane = $1 and o.xid = any ($2::text[]::xid8[]) and (o.xid, o.id) > ($3::text::xid8, $4::bigint)
+ order by o.xid, o.id limit $5;
+
+-- fan_out: messages, deliveries and the position, all or nothing, and only while run $1 leads
+with held as materialized (
+    select run_id from lease where run_id = $1
+), messages as (
+    insert into message (day, outbox_id, lane, batch, type, occurred_at, recorded_at, fan_out, body)
+    select m.day, m.outbox_id, $2, $3, m.type, m.occurred_at, m.recorded_at, m.fan_out, m.body
+      from unnest($4::date[], $5::bigint[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::integer[],
+                  $10::bytea[]) as m (day, outbox_id, type, occurred_at, recorded_at, fan_out, body), held
+    on conflict do nothing
+), deliveries as (
+    insert into delivery (day, outbox_id, webhook_id, lane, run_id)
+    select d.day, d.outbox_id, d.webhook_id, $2, d.run_id
+      from unnest($11::date[], $12::bigint[], $13::bigint[], $14::bigint[])
+           as d (day, outbox_id, webhook_id, run_id), held
+    on conflict do nothing
+)
+insert into tail_position (lane, batch, run_id, done, target, xid, outbox_id, system_id)
+select $2, $3, held.run_id, $15::text::pg_snapshot, $16::text::pg_snapshot, $17::text::xid8, $18, $19
+  from held returning batch;
+
+-- checkpoint_newest: up to which batch everything of a lane was attempted, and which webhooks wait
+select batch, waiting from tail_checkpoint where lane = $1 order by id desc limit 1;
+
+-- checkpoint_append: remember up to which batch everything of a lane was attempted
+insert into tail_checkpoint (lane, run_id, batch, waiting)
+select $1, run_id, $3, $4 from lease where run_id = $2;

@@ -1,0 +1,69 @@
+-- insert_webhook: a new webhook
+insert into webhook (public_id, organization_id, url, events, network_ids, description, headers, active, secret)
+values ($1, $2, $3, $4, $5, $6, $7::json, $8, $9)
+returning id, public_id, url, events, network_ids, description, filter::text as filter,
+          headers::text as headers, active, disabled_reason, created_at, updated_at;
+
+-- webhooks: a page of an organization's webhooks, the newest first
+select id, public_id, url, events, network_ids, description, filter::text as filter,
+       headers::text as headers, active, disabled_reason, created_at, updated_at
+  from webhook where organization_id = $1 and deleted_at is null
+ order by id desc offset $2 limit $3;
+
+-- webhook_count: how many webhooks an organization has
+select count(*) from webhook where organization_id = $1 and deleted_at is null;
+
+-- webhook: one webhook of an organization
+select id, public_id, url, events, network_ids, description, filter::text as filter,
+       headers::text as headers, active, disabled_reason, created_at, updated_at
+  from webhook where organization_id = $1 and public_id = $2 and deleted_at is null;
+
+-- webhook_for_update: the same, held until the transaction ends
+select id, public_id, url, events, network_ids, description, filter::text as filter,
+       headers::text as headers, active, disabled_reason, created_at, updated_at
+  from webhook where organization_id = $1 and public_id = $2 and deleted_at is null for update;
+
+-- update_webhook: what a client may change; a new secret ends a rotation
+update webhook
+   set url = $2, events = $3, network_ids = $4, description = $5, headers = $6::json, active = $7,
+       disabled_reason = $8, secret = coalesce($9, secret),
+       next_secret = case when $9::bytea is null then next_secret end,
+       next_secret_at = case when $9::bytea is null then next_secret_at end,
+       updated_at = now()
+ where id = $1
+returning id, public_id, url, events, network_ids, description, filter::text as filter,
+          headers::text as headers, active, disabled_reason, created_at, updated_at;
+
+-- delete_webhook: the row stays, because the history refers to it
+update webhook set deleted_at = now(), active = false, updated_at = now()
+ where organization_id = $1 and public_id = $2 and deleted_at is null returning public_id;
+
+-- webhook_health: what these webhooks answered lately: four probes of one index for each
+select w.id, success.started_at as last_success_at, failing.started_at as failing_since,
+       greatest(success.started_at, failure.started_at, test_failure.started_at) as last_attempt_at
+  from unnest($1::bigint[]) as w (id)
+  left join lateral (
+      select e.started_at, e.recorded_at from delivery_event e
+       where e.webhook_id = w.id and e.kind = 'attempted'
+         and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 2
+       order by e.recorded_at desc limit 1) success on true
+  left join lateral (
+      select e.started_at from delivery_event e
+       where e.webhook_id = w.id and e.kind = 'attempted'
+         and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 0
+         and e.recorded_at > coalesce(success.recorded_at, '-infinity')
+       order by e.recorded_at limit 1) failing on true
+  left join lateral (
+      select e.started_at from delivery_event e
+       where e.webhook_id = w.id and e.kind = 'attempted'
+         and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 0
+       order by e.recorded_at desc limit 1) failure on true
+  left join lateral (
+      select e.started_at from delivery_event e
+       where e.webhook_id = w.id and e.kind = 'attempted'
+         and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 1
+       order by e.recorded_at desc limit 1) test_failure on true;
+
+-- insert_test: an event for one webhook alone, marked as a test
+insert into outbox (type, data, target_webhook_id, test) values ($1, $2::json, $3, true)
+returning day, id, occurred_at, recorded_at;

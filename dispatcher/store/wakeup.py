@@ -1,0 +1,62 @@
+"""The doorbell's wiring: LISTEN, and the lock that says to producers "I sleep, ring"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import asyncpg
+
+from dispatcher.store.connection import Link
+
+CHANNEL: Final = "dispatcher_outbox"  # payload: a lane's number, or `due`
+_LOCK: Final = (1735550316, 1)
+
+
+class Wakeup:
+    """One session that listens, and holds the lock while the dispatcher sleeps.
+
+    Every INSERT tests the lock (`outbox_accept` in schema.sql) and notifies only when it is held.
+    """
+
+    def __init__(self, link: Link, on_ring: Callable[[str], None]) -> None:
+        self._link = link
+        self._on_ring = on_ring
+        self._listening: asyncpg.Connection | None = None
+        self._locked: asyncpg.Connection | None = None
+
+    async def snapshot(self) -> str:
+        """Give the present snapshot as text, listening from before it was taken."""
+        async with self._link.use() as connection:
+            if self._listening is not connection:
+                await connection.add_listener(CHANNEL, self._heard)
+                self._listening = connection
+            text: str = await connection.fetchval("select pg_current_snapshot()::text")
+            return text
+
+    async def two_phase(self) -> bool:
+        """Say whether prepared transactions are enabled: one that rang cannot be prepared."""
+        async with self._link.use() as connection:
+            return bool(
+                await connection.fetchval("select current_setting('max_prepared_transactions')::int > 0")
+            )
+
+    async def sleep(self) -> bool:
+        """Ask producers to ring; false while one of them is testing the lock at this moment."""
+        async with self._link.use() as connection:
+            if self._locked is connection:
+                return True
+            taken: bool = await connection.fetchval("select pg_try_advisory_lock($1, $2)", *_LOCK)
+            if taken:
+                self._locked = connection
+            return taken
+
+    async def wake(self) -> None:
+        """Tell producers not to ring any more."""
+        async with self._link.use() as connection:
+            if self._locked is connection:
+                self._locked = None
+                await connection.fetchval("select pg_advisory_unlock($1, $2)", *_LOCK)
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        self._on_ring(str(payload))

@@ -1,0 +1,1 @@
+"""What the dispatcher says about itself: log lines and metrics."""

@@ -1,0 +1,133 @@
+"""Log lines: one JSON object for each fact on standard error, or a console for people.
+
+How this works: `configure` is called once, by the program. Rooms hold `structlog.get_logger()`; a hot
+loop binds its logger once (`log = log.bind()`), which takes the set-up lookup out of every line. A line
+costs a few microseconds: it never passes through `logging`, and msgspec writes it. What libraries say
+through `logging` (warnings and worse) and through `warnings` joins the same stream.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import msgspec
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+
+    from dispatcher.config import Log
+
+    _Line = MutableMapping[str, Any]
+    _Render = Callable[[object, str, _Line], bytes]
+
+# syslog's numbers, which journald reads from the `<N>` in front of a line
+_PRIORITY: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_NUMBER: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def configure(settings: Log, stream: BinaryIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
+    """Set logging up for the whole process; `stream` is standard error unless a test says otherwise."""
+    out = sys.stderr.buffer if stream is None else stream
+    terminal = out.isatty()
+    console = settings.format == "console" or (settings.format == "auto" and terminal)
+    render: _Render = _Console(colors=terminal) if console else _json_line
+    if writes_to_journal(out, environ):
+        render = _Prefixed(render)
+    structlog.configure(
+        processors=[_complete, render],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
+        logger_factory=structlog.BytesLoggerFactory(out),
+        cache_logger_on_first_use=True,
+    )
+    _adopt_standard_logging(_NUMBER[settings.level])
+
+
+def writes_to_journal(stream: BinaryIO, environ: Mapping[str, str]) -> bool:
+    """Tell whether the stream leads to journald: `$JOURNAL_STREAM` is `device:inode` of its socket."""
+    named = environ.get("JOURNAL_STREAM", "")
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:  # a stream in memory has no descriptor
+        return False
+    return named == f"{status.st_dev}:{status.st_ino}"
+
+
+def _complete(_logger: object, level: str, event: _Line) -> _Line:
+    """Put time, level and event first, and the traceback, if any, last."""
+    line = {
+        "timestamp": dt.datetime.now(dt.UTC),
+        "level": _LEVEL.get(level, level),
+        "event": event.pop("event"),
+    }
+    line.update(event)
+    if "exc_info" in line:
+        structlog.processors.format_exc_info(None, level, line)
+    return line
+
+
+_LEVEL: Final = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info"}
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=repr)
+
+
+def _json_line(_logger: object, _level: str, line: _Line) -> bytes:
+    try:
+        return _encoder.encode(line)
+    except (TypeError, ValueError):  # lone surrogates, keys that are no strings: escaped rather than lost
+        line["timestamp"] = line["timestamp"].isoformat().replace("+00:00", "Z")
+        return json.dumps(line, default=repr, skipkeys=True).encode()
+
+
+class _Console:
+    """Colours and columns for people."""
+
+    def __init__(self, *, colors: bool) -> None:
+        plain = structlog.dev.plain_traceback
+        self._render = structlog.dev.ConsoleRenderer(
+            colors=colors, exception_formatter=plain, sort_keys=False
+        )
+
+    def __call__(self, logger: object, level: str, line: _Line) -> bytes:
+        line["timestamp"] = line["timestamp"].astimezone().strftime("%H:%M:%S.%f")[:-3]
+        text: str = self._render(logger, level, line)
+        return text.encode(errors="backslashreplace")
+
+
+class _Prefixed:
+    """Tells journald each line's priority."""
+
+    def __init__(self, render: _Render) -> None:
+        self._render = render
+
+    def __call__(self, logger: object, level: str, line: _Line) -> bytes:
+        priority = _PRIORITY.get(line["level"], 6)
+        text = self._render(logger, level, line)
+        return b"\n".join(b"<%d>%b" % (priority, part) for part in text.split(b"\n"))
+
+
+class _Adopt(logging.Handler):
+    """Hands on what libraries log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record as one of our own lines."""
+        log = structlog.get_logger()
+        log.log(record.levelno, record.getMessage().strip(), logger=record.name, exc_info=record.exc_info)
+
+
+def _adopt_standard_logging(level: int) -> None:
+    """Send the libraries' own records, from warnings up, through structlog."""
+    root = logging.getLogger()
+    root.handlers = [_Adopt()]
+    root.setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(capture=True)

@@ -1,0 +1,1 @@
+"""Commands for people: emit, listen, history, demo."""

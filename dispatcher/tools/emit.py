@@ -1,0 +1,113 @@
+"""`dispatcher emit`: inserts events from a file or standard input, as a producer would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+
+from dispatcher.core.errors import OperatorError
+from dispatcher.store.producer import Producer, Refused, Written, open_producer
+from dispatcher.tools.rows import Defaults, Read, Unreadable, read_rows
+from dispatcher.tools.session import database_url
+from dispatcher.tools.terminal import complain, printable, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dispatcher.config import Config
+
+
+class Tally(msgspec.Struct):
+    """How many rows went in, were there already by their dedup_key, or were refused."""
+
+    inserted: int = 0
+    already_there: int = 0
+    refused: int = 0
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        parts = [f"{self.inserted} inserted"]
+        parts += [f"{self.already_there} already there"] if self.already_there else []
+        parts += [f"{self.refused} refused"] if self.refused else []
+        return ", ".join(parts)
+
+
+class _SpoiltError(Exception):
+    """Leaves the transaction of `--atomic`."""
+
+
+async def emit(
+    config: Config, file: str, defaults: Defaults, *, atomic: bool = False, as_json: bool = False
+) -> int:
+    """Insert each row in a transaction of its own, or all in one; 1 if any was refused.
+
+    What was refused, and why, goes to stderr. `file` is a path, or `-` for standard input; raises
+    `OperatorError` where it cannot be read. Reading blocks: nothing else runs beside this command.
+    """
+    source = "standard input" if file == "-" else file
+    insert = _insert_together if atomic else _insert_each
+    with _opened(file) as lines:
+        rows = read_rows(_readable(lines, source), defaults)
+        async with database_url(config) as url, open_producer(url, config.database) as producer:
+            tally = await insert(producer, rows, source)
+    say(msgspec.json.encode(tally).decode() if as_json else str(tally))
+    return 1 if tally.refused else 0
+
+
+def _opened(file: str) -> BinaryIO:
+    try:
+        # Standard input is not ours to close, which `with` would do.
+        return open(0 if file == "-" else file, "rb", closefd=file != "-")
+    except OSError as error:
+        raise OperatorError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _readable(lines: Iterable[bytes], source: str) -> Iterator[bytes]:
+    try:
+        yield from lines
+    except OSError as error:
+        raise OperatorError(f"{source}: cannot be read: {error.strerror}") from error
+
+
+async def _insert_each(producer: Producer, rows: Iterable[Read], source: str) -> Tally:
+    """Insert what can be inserted: a bad row does not hold the alert behind it back."""
+    tally = Tally()
+    for row in rows:
+        await _insert(producer, row, source, tally)
+    return tally
+
+
+async def _insert_together(producer: Producer, rows: Iterable[Read], source: str) -> Tally:
+    tally = Tally()
+    try:
+        async with producer.transaction():
+            for row in rows:
+                await _insert(producer, row, source, tally)
+                _require_none_refused(tally)
+    except _SpoiltError:
+        complain(f"{source}: nothing was inserted")
+        return Tally(refused=tally.refused)
+    return tally
+
+
+def _require_none_refused(tally: Tally) -> None:
+    if tally.refused:
+        raise _SpoiltError
+
+
+async def _insert(producer: Producer, row: Read, source: str, tally: Tally) -> None:
+    problem = None
+    if isinstance(row, Unreadable):
+        problem = row.problem
+    else:
+        match await producer.insert(row.event):
+            case Refused(problem=problem):
+                pass
+            case Written.INSERTED:
+                tally.inserted += 1
+            case Written.ALREADY_THERE:
+                tally.already_there += 1
+    if problem is not None:
+        tally.refused += 1
+        complain(f"{source}, line {row.line}: {printable(problem)}")

@@ -1,0 +1,678 @@
+-- The database of the dispatcher. Applied by `dispatcher migrate`, inside one transaction, under a lock.
+--
+-- How this works
+--   outbox          upstream's interface: one INSERT, validated here, inside the producer's transaction
+--   message         the exact bytes of one event, built once, the same in every attempt
+--   delivery        one event for one webhook: what is to be sent
+--   delivery_event  the facts: every attempt and everything else that happened to a delivery
+--   claim           which run took a waiting delivery into memory, so that a crash can be told from a wait
+--   tail_position   how far each lane has been read; tail_checkpoint: up to where everything was attempted
+-- All of these are append-only, by trigger, whoever asks, and partitioned by the month of `day`, the day
+-- on which the event was recorded; retention drops whole months. A delivery's state is its last fact's.
+-- The other tables are small and ordinary: who subscribes, who may ask, who leads.
+
+set local client_min_messages = warning;
+
+-- ---------------------------------------------------------------------------------------------------
+-- The installation, and the version of what is cached from it
+-- ---------------------------------------------------------------------------------------------------
+
+create table installation (
+    singleton      boolean primary key default true check (singleton),
+    schema_version integer not null,
+    -- Delivery ids are row keys encrypted under this key (core/ids.py): it never changes.
+    id_key         bytea not null default uuid_send(gen_random_uuid()),
+    -- Proves that the configured encryption key is the one that the secrets were written with.
+    key_check      bytea,
+    created_at     timestamptz not null default now()
+);
+
+-- One row, incremented by every change of event types, organizations, networks and webhooks. Its row
+-- lock makes those changes commit in the order of their numbers, so "greater than what I have" is exact.
+create table registry_version (
+    singleton boolean primary key default true check (singleton),
+    version   bigint not null
+);
+insert into registry_version (version) values (1);
+
+create function registry_changed() returns trigger
+    language plpgsql set search_path = pg_catalog, public as $$
+begin
+    update registry_version set version = version + 1;
+    return null;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------
+-- Organizations, networks, API keys
+-- ---------------------------------------------------------------------------------------------------
+
+create table organization (
+    id         bigint generated always as identity primary key,
+    public_id  text not null unique check (public_id like 'org\_%'),
+    name       text not null unique check (name <> ''),
+    created_at timestamptz not null default now()
+);
+
+-- Which organization hears of which network's events; '*' stands for every network, and for events
+-- that name none.
+create table organization_network (
+    organization_id bigint not null references organization (id),
+    network_id      text not null check (network_id <> ''),
+    primary key (organization_id, network_id)
+);
+
+create table api_key (
+    id              bigint generated always as identity primary key,
+    public_id       text not null unique check (public_id like 'key\_%'),
+    organization_id bigint not null references organization (id),
+    name            text not null default '',
+    hash            bytea not null unique,  -- SHA-256; the key itself is shown once and never stored
+    hint            text not null,          -- its last characters, to recognise it by
+    scopes          text[] not null check (scopes <@ array['read:webhooks', 'write:webhooks', 'admin']),
+    created_at      timestamptz not null default now(),
+    expires_at      timestamptz,
+    revoked_at      timestamptz,
+    last_used_at    timestamptz
+);
+
+-- ---------------------------------------------------------------------------------------------------
+-- Event types
+-- ---------------------------------------------------------------------------------------------------
+
+-- `fields` names what `data` must hold: {"latitude": "latitude", "magnitude": "number|null", …}.
+-- Kinds: string, number, integer, boolean, object, array, timestamp, latitude, longitude.
+-- "|null": may be null. "?": may be absent or null. Fields that are not named pass through untouched.
+create table event_type (
+    name        text primary key
+                check (name ~ '^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$' and length(name) <= 100),
+    description text not null check (description <> ''),
+    lane        smallint not null default 1 check (lane between 0 and 2),  -- 0 alert, 1 event, 2 routine
+    fields      json not null,
+    sample      json not null,
+    built_in    boolean not null default false,
+    -- The rule that `fields` amounts to, compiled once: one operator decides about a row (measured: a
+    -- loop over the fields costs a producer a tenth of its rate).
+    rule        jsonpath not null,
+    created_at  timestamptz not null default now()
+);
+alter table event_type alter column rule set storage plain;  -- read for every row: never compressed
+
+create function event_field_rule(field text, kind text) returns text
+    language plpgsql immutable strict set search_path = pg_catalog, public as $$
+declare
+    base text := regexp_replace(kind, '(\||\?).*$', '');
+    path text := '$.' || to_json(field)::text;
+    test text;
+begin
+    test := case base
+        when 'string' then format('(%s.type() == "string" && %s != "")', path, path)
+        when 'number' then format('%s.type() == "number"', path)
+        when 'integer' then format('(%s.type() == "number" && %s.floor() == %s)', path, path, path)
+        when 'boolean' then format('%s.type() == "boolean"', path)
+        when 'object' then format('%s.type() == "object"', path)
+        when 'array' then format('%s.type() == "array"', path)
+        when 'latitude' then format('(%s.type() == "number" && %s >= -90 && %s <= 90)', path, path, path)
+        when 'longitude' then format('(%s.type() == "number" && %s >= -180 && %s <= 180)', path, path, path)
+        -- RFC 3339, section 5.6, with the length of each month and leap years.
+        when 'timestamp' then format('(%s like_regex "%s")', path, replace(
+            '^([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))'
+            '|([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29)'
+            '[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$',
+            '\', '\\'))
+    end;
+    if test is null or kind !~ '^[a-z]+(\|null|\?)?$' then
+        raise exception 'fields.%: expected string, number, integer, boolean, object, array, timestamp, latitude or longitude, perhaps followed by |null or ?, got "%"', field, kind
+            using errcode = 'check_violation', table = 'event_type', column = 'fields';
+    end if;
+    return case
+        when kind like '%?' then format('(!exists(%s) || %s == null || %s)', path, path, test)
+        when kind like '%|null' then format('(%s == null || %s)', path, test)
+        else test
+    end;
+end $$;
+
+-- Says what is wrong with `data` in words; null when nothing is.
+create function event_data_problem(type_name text, type_fields json, data jsonb) returns text
+    language plpgsql immutable set search_path = pg_catalog, public as $$
+declare
+    field text;
+    kind  text;
+    base  text;
+    got   text;
+begin
+    if jsonb_typeof(data) <> 'object' then
+        return format('data: expected a JSON object, got %s', jsonb_typeof(data));
+    end if;
+    for field, kind in select key, value from json_each_text(type_fields) loop
+        continue when data @@ event_field_rule(field, kind)::jsonpath;
+        base := regexp_replace(kind, '(\||\?).*$', '');
+        if not data ? field then
+            return format('data.%s: missing; %s needs it', field, type_name);
+        end if;
+        got := left((data -> field)::text, 60);
+        return format('data.%s: expected %s%s, got %s', field, case base
+            when 'string' then 'a string that is not empty'
+            when 'integer' then 'a whole number'
+            when 'object' then 'an object'
+            when 'array' then 'an array'
+            when 'latitude' then 'a number from -90 to 90'
+            when 'longitude' then 'a number from -180 to 180'
+            when 'timestamp' then 'an RFC 3339 timestamp such as "2024-01-15T14:32:50Z"'
+            else 'a ' || base end,
+            case when kind ~ '(\|null|\?)$' then ' or null' else '' end, got);
+    end loop;
+    return null;
+end $$;
+
+create function event_type_compile() returns trigger
+    language plpgsql set search_path = pg_catalog, public as $$
+declare
+    rules   text;
+    problem text;
+begin
+    if json_typeof(new.fields) <> 'object' then
+        raise exception 'fields: expected an object of field names and kinds'
+            using errcode = 'check_violation', table = 'event_type', column = 'fields';
+    end if;
+    select string_agg(event_field_rule(key, value), ' && ') into rules from json_each_text(new.fields);
+    new.rule := coalesce(rules, '$.type() == "object"')::jsonpath;
+    problem := event_data_problem(new.name, new.fields, new.sample::jsonb);
+    if problem is not null then
+        raise exception 'sample: does not fit the fields: %', problem
+            using errcode = 'check_violation', table = 'event_type', column = 'sample';
+    end if;
+    return new;
+end $$;
+
+create trigger compile before insert or update on event_type
+    for each row execute function event_type_compile();
+
+-- ---------------------------------------------------------------------------------------------------
+-- Webhooks
+-- ---------------------------------------------------------------------------------------------------
+
+create table webhook (
+    id                 bigint generated always as identity primary key,
+    public_id          text not null unique check (public_id like 'whk\_%'),
+    organization_id    bigint not null references organization (id),
+    url                text not null,
+    events             text[] not null check (cardinality(events) > 0),
+    network_ids        text[],
+    description        text not null default '',
+    filter             json,
+    headers            json not null default '{}',
+    active             boolean not null default true,
+    disabled_reason    text,
+    secret             bytea not null,  -- encrypted (store/vault.py)
+    next_secret        bytea,           -- while a secret is rotating
+    next_secret_at     timestamptz,     -- when next_secret takes over
+    created_at         timestamptz not null default now(),
+    updated_at         timestamptz not null default now(),
+    deleted_at         timestamptz,     -- the row stays: the history refers to it
+    version            bigint not null default 0
+);
+create index webhook_by_organization on webhook (organization_id, id) where deleted_at is null;
+create index webhook_by_version on webhook (version);
+
+create function webhook_versioned() returns trigger
+    language plpgsql set search_path = pg_catalog, public as $$
+begin
+    update registry_version set version = version + 1 returning version into new.version;
+    return new;
+end $$;
+
+create trigger versioned before insert or update on webhook
+    for each row execute function webhook_versioned();
+create trigger registry_changed after insert or update or delete on event_type
+    for each statement execute function registry_changed();
+create trigger registry_changed after insert or update or delete on organization_network
+    for each statement execute function registry_changed();
+
+-- Who changed what: one row for each change of a webhook, a key or an organization; never a secret.
+create table audit (
+    id         bigint generated always as identity primary key,
+    at         timestamptz not null default clock_timestamp(),
+    actor      text not null,   -- an API key's id, or the name of a database role
+    action     text not null,   -- webhook.created, webhook.disabled, key.revoked, …
+    subject    text not null,   -- the public id of what was changed
+    details    json not null default '{}'
+);
+
+-- ---------------------------------------------------------------------------------------------------
+-- Append-only tables
+-- ---------------------------------------------------------------------------------------------------
+
+create function append_only() returns trigger
+    language plpgsql set search_path = pg_catalog, public as $$
+begin
+    raise exception '% on % is refused: the table is append-only; retention drops whole partitions',
+        tg_op, tg_table_name using errcode = 'insufficient_privilege', table = tg_table_name;
+end $$;
+
+create table outbox (
+    id                bigint generated always as identity,
+    day               date not null default (clock_timestamp() at time zone 'UTC')::date,
+    xid               xid8 not null default pg_current_xact_id(),  -- what the tail reads by
+    lane              smallint not null default 2,
+    type              text not null,
+    data              json not null,  -- json, not jsonb: the producer's key order is kept
+    occurred_at       timestamptz not null default now(),
+    recorded_at       timestamptz not null default clock_timestamp(),
+    network_id        text,
+    dedup_key         text,
+    event_id          text,     -- of data, for rows about an earthquake
+    target_webhook_id bigint,   -- set on a test: for this webhook alone
+    test              boolean not null default false,
+    primary key (day, id)
+) partition by range (day);
+create index outbox_tail on outbox (lane, xid, id);
+create index outbox_by_event on outbox (event_id, id) where event_id is not null;
+
+-- Named by `day` and the outbox id of the event, like everything that follows from it.
+create table message (
+    day         date not null,
+    outbox_id   bigint not null,
+    lane        smallint not null,
+    batch       bigint not null,   -- of the tail position that was written with it
+    type        text not null,
+    occurred_at timestamptz not null,
+    recorded_at timestamptz not null,
+    fan_out     integer not null,  -- how many deliveries
+    body        bytea not null,
+    created_at  timestamptz not null default clock_timestamp(),
+    primary key (day, outbox_id)
+) partition by range (day);
+create index message_by_batch on message (lane, batch, outbox_id);
+
+create table delivery (
+    day        date not null,
+    outbox_id  bigint not null,
+    webhook_id bigint not null,
+    lane       smallint not null,
+    run_id     bigint,  -- the run that took it straight into memory; null: it waits here
+    primary key (day, outbox_id, webhook_id)
+) partition by range (day);
+create index delivery_by_webhook on delivery (webhook_id, outbox_id);
+
+-- One fact. Its place among a delivery's facts is (attempt_no, step): 0 an attempt was requested by
+-- hand, 1 the delivery was closed without that attempt, 2 the attempt. `state` is the delivery's state
+-- from this fact on. The key makes a repeated batch harmless and a second record of one attempt
+-- impossible.
+create table delivery_event (
+    day                date not null,
+    outbox_id          bigint not null,
+    webhook_id         bigint not null,
+    attempt_no         integer not null check (attempt_no > 0),
+    step               smallint not null check (step between 0 and 2),
+    kind               text not null check (kind in ('requested', 'cancelled', 'attempted', 'interrupted')),
+    state              text not null check (state in ('pending', 'delivered', 'failed', 'cancelled')),
+    trigger            text check (trigger in ('first', 'retry', 'manual', 'recover', 'test')),
+    failures           smallint not null default 0,  -- attempts of the schedule used up so far
+    recorded_at        timestamptz not null default clock_timestamp(),
+    run_id             bigint,
+    started_at         timestamptz,
+    duration_ms        real,
+    status_code        integer,
+    error_class        text,
+    error_message      text,
+    next_attempt_at    timestamptz,  -- the schedule: due from then on, unless a later fact exists
+    reason             text,
+    address            text,
+    request_headers    text,   -- JSON array of [name, value], never a secret
+    response_headers   text,   -- the same
+    response_body      bytea,  -- as received, at most keep_response_bytes
+    response_truncated boolean,
+    timings            text,   -- JSON object: milliseconds by phase
+    primary key (day, outbox_id, webhook_id, attempt_no, step)
+) partition by range (day);
+create index delivery_event_due on delivery_event (next_attempt_at, outbox_id, webhook_id)
+    where next_attempt_at is not null;
+create index delivery_event_due_by_webhook on delivery_event (webhook_id, next_attempt_at, outbox_id)
+    where next_attempt_at is not null;
+-- What a webhook answered lately, by 2 success, 1 failed test, 0 failure: its health costs four probes,
+-- however long it has been failing.
+create index delivery_event_by_webhook on delivery_event (webhook_id,
+    (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end), recorded_at)
+    where kind = 'attempted';
+
+create table claim (
+    day        date not null,
+    outbox_id  bigint not null,
+    webhook_id bigint not null,
+    attempt_no integer not null,
+    run_id     bigint not null,
+    claimed_at timestamptz not null default clock_timestamp(),
+    primary key (day, outbox_id, webhook_id, attempt_no, run_id)
+) partition by range (day);
+create index claim_by_run on claim (run_id, claimed_at);
+
+-- done, target: pg_snapshot. Everything visible in `done` has been fanned out; of what is visible in
+-- `target` and was not in `done`, everything up to (xid, id) in that order.
+create table tail_position (
+    day        date not null default (clock_timestamp() at time zone 'UTC')::date,
+    lane       smallint not null,
+    batch      bigint not null,
+    run_id     bigint not null,
+    done       pg_snapshot not null,
+    target     pg_snapshot not null,
+    xid        xid8 not null,
+    outbox_id  bigint not null,
+    system_id  bigint not null,  -- of the server: another one's transaction ids mean nothing here
+    primary key (day, lane, batch)
+) partition by range (day);
+create index tail_position_newest on tail_position (lane, batch);
+
+-- Every delivery of the lane in a batch up to `batch` has a fact or belongs to a webhook that waits:
+-- `waiting` is an array of [webhook id, outbox id]: its deliveries after that one. In lane 3 `batch` is a
+-- time in microseconds: everything that was due up to then has been attempted.
+create table tail_checkpoint (
+    day        date not null default (clock_timestamp() at time zone 'UTC')::date,
+    lane       smallint not null,
+    id         bigint generated always as identity,
+    run_id     bigint not null,
+    batch      bigint not null,
+    waiting    json not null,
+    primary key (day, lane, id)
+) partition by range (day);
+create index tail_checkpoint_newest on tail_checkpoint (lane, id);
+
+create function protect_append_only(relation regclass) returns void
+    language plpgsql set search_path = pg_catalog, public as $$
+begin
+    execute format('create trigger append_only before update or delete or truncate on %s
+                    for each statement execute function public.append_only()', relation);
+    execute format('alter table %s enable always trigger append_only', relation);
+end $$;
+
+select protect_append_only(name::regclass) from unnest(array[
+    'outbox', 'message', 'delivery', 'delivery_event', 'claim', 'tail_position', 'tail_checkpoint', 'audit'
+]) as name;
+
+-- ---------------------------------------------------------------------------------------------------
+-- Partitions
+-- ---------------------------------------------------------------------------------------------------
+
+create function partitioned_tables() returns text[]
+    language sql immutable as $$
+    select array['outbox', 'message', 'delivery', 'delivery_event', 'claim', 'tail_position', 'tail_checkpoint']
+$$;
+
+-- Makes the partitions of every month from `first` to `last`; returns how many were made. Insert-only
+-- tables are vacuumed early, so that index-only scans stay cheap and rows are frozen on the first pass.
+create function create_partitions(first date, last date) returns integer
+    language plpgsql security definer set search_path = pg_catalog, public as $$
+declare
+    month date := date_trunc('month', first)::date;
+    made  integer := 0;
+    base  text;
+    part  text;
+begin
+    perform pg_advisory_xact_lock(1735550316, 3);
+    while month <= last loop
+        foreach base in array partitioned_tables() loop
+            part := base || to_char(month, '"_y"YYYY"m"MM');
+            continue when to_regclass('public.' || part) is not null;
+            execute format(
+                'create table public.%I partition of public.%I for values from (%L) to (%L)
+                 with (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02,
+                       autovacuum_freeze_min_age = 0)',
+                part, base, month, (month + interval '1 month')::date);
+            perform protect_append_only(('public.' || part)::regclass);
+            if base = 'outbox' then
+                -- Unique in its month (a partitioned table has no unique index without its key); an
+                -- earlier month's key is found by the trigger.
+                execute format('create unique index %I on public.%I (dedup_key) where dedup_key is not null',
+                               part || '_dedup_key', part);
+            end if;
+            made := made + 1;
+        end loop;
+        month := (month + interval '1 month')::date;
+    end loop;
+    return made;
+end $$;
+
+-- Drops the oldest month that ended before `before`, if nothing in it is unfinished and no lane still
+-- has to read it. Returns the month, or null when there is none that may go.
+create function drop_oldest_month(before date) returns date
+    language plpgsql security definer set search_path = pg_catalog, public as $$
+declare
+    month date;
+    base  text;
+begin
+    perform pg_advisory_xact_lock(1735550316, 3);
+    select min(to_date(right(c.relname, 7), 'YYYY"m"MM')) into month
+      from pg_inherits i join pg_class c on c.oid = i.inhrelid
+     where i.inhparent = 'public.outbox'::regclass;
+    if month is null or (month + interval '1 month')::date > before then
+        return null;
+    end if;
+    if exists (
+        select from outbox o
+         where o.day >= month and o.day < (month + interval '1 month')::date
+           and not exists (select from message m where m.day = o.day and m.outbox_id = o.id)
+    ) or exists (
+        select from delivery d
+         where d.day >= month and d.day < (month + interval '1 month')::date
+           and coalesce((select e.state from delivery_event e
+                          where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id
+                          order by e.attempt_no desc, e.step desc limit 1), 'pending') = 'pending'
+    ) then
+        return null;
+    end if;
+    -- Never stand in the producers' way: give up at once, the next turn tries again.
+    set local lock_timeout = '200ms';
+    foreach base in array partitioned_tables() loop
+        execute format('drop table if exists public.%I', base || to_char(month, '"_y"YYYY"m"MM'));
+    end loop;
+    return month;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------
+-- Validation of the outbox
+-- ---------------------------------------------------------------------------------------------------
+
+-- Gives `source` as jsonb. JSON may spell what jsonb refuses, U+0000 and halves of surrogate pairs; they
+-- can be delivered as they are, so they pass, and read as U+FFFD here. Null: a number beyond `numeric`.
+create function outbox_readable(source text) returns jsonb
+    language plpgsql immutable strict set search_path = pg_catalog, public as $$
+begin
+    return source::jsonb;
+exception
+    when untranslatable_character or invalid_text_representation then
+        return regexp_replace(source,
+            '(?<!\\)((\\\\)*)\\u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})', '\1\\ufffd', 'g')::jsonb;
+    when numeric_value_out_of_range then
+        return null;
+end $$;
+
+-- What is in the table can be delivered: everything else is refused here, in the producer's own
+-- transaction, by an error that names the field. Runs for every row, so the common way is short: one
+-- cast, one operator, one lock test.
+create function outbox_accept() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, public as $$
+declare
+    kind    public.event_type%rowtype;
+    source  text := new.data::text;
+    parsed  jsonb;
+    problem text;
+begin
+    select * into kind from public.event_type where name = new.type;
+    if not found then
+        raise exception 'type: "%" is not a registered event type; expected one of %', new.type,
+            (select string_agg(name, ', ' order by name) from public.event_type)
+            using errcode = 'check_violation', table = 'outbox', column = 'type';
+    end if;
+    if source is null then
+        raise exception 'data: expected a JSON object, got null'
+            using errcode = 'not_null_violation', table = 'outbox', column = 'data';
+    end if;
+    if octet_length(source) > 262144 then
+        problem := format('data: expected at most 262144 bytes (256 KiB), got %s', octet_length(source));
+    else
+        -- Only such spellings can hold what jsonb or a double cannot (measured: looking for them costs a
+        -- third of looking at every number).
+        if source ~ '\\u|[eE][+]?[0-9]{3}' or (octet_length(source) > 309 and source ~ '[0-9]{255}') then
+            parsed := outbox_readable(source);
+            if parsed is null or jsonb_path_exists(
+                    parsed, '$.** ? (@.type() == "number" && (@ > $max || @ < -$max))',
+                    '{"max": 1.7976931348623157e308}') then
+                problem := 'data: holds a number that JSON readers cannot hold (beyond 1.7976931348623157e308)';
+            end if;
+        else
+            parsed := source::jsonb;
+        end if;
+        if problem is null and not coalesce(parsed @@ kind.rule, false) then
+            problem := coalesce(event_data_problem(new.type, kind.fields, parsed),
+                                format('data: does not fit %s', new.type));
+        elsif problem is null and jsonb_path_exists(parsed, '$.**{65}') then
+            problem := 'data: nested deeper than 64 levels';
+        end if;
+    end if;
+    if problem is null and (not isfinite(new.occurred_at)
+                            or extract(year from new.occurred_at at time zone 'UTC') not between 1 and 9999) then
+        problem := format('occurred_at: expected a time in the years 1 to 9999, got %s', new.occurred_at);
+    end if;
+    if problem is null and new.network_id = '' then
+        problem := 'network_id: expected a network''s id or null, got an empty string';
+    end if;
+    if problem is not null then
+        raise exception '%', problem using errcode = 'check_violation', table = 'outbox',
+            column = split_part(split_part(problem, ':', 1), '.', 1);
+    end if;
+
+    if new.dedup_key is not null then
+        -- One at a time for each key, or two transactions on both sides of midnight on the last of the
+        -- month would not see each other.
+        perform pg_advisory_xact_lock(hashtextextended(new.dedup_key, 1735550316));
+        if exists (select from public.outbox o
+                    where o.dedup_key = new.dedup_key and o.day < date_trunc('month', new.day)) then
+            raise notice 'dedup_key: "%" was inserted in an earlier month; the row is skipped', new.dedup_key;
+            return null;
+        end if;
+    end if;
+
+    new.lane := kind.lane;
+    new.xid := pg_current_xact_id();
+    new.event_id := case when jsonb_typeof(parsed -> 'event_id') = 'string' then parsed ->> 'event_id' end;
+    if new.network_id is null then
+        new.network_id := nullif(parsed ->> 'network_id', '');
+        if new.network_id is null and new.event_id is not null and not new.test then
+            select o.network_id into new.network_id from public.outbox o
+             where o.event_id = new.event_id and o.network_id is not null and not o.test
+             order by o.id limit 1;
+        end if;
+    end if;
+
+    -- The doorbell: held exclusively by the dispatcher while it sleeps. NOTIFY from every INSERT would
+    -- cost producers most of their rate (commits that notify are serial), so ring only when it helps.
+    if pg_try_advisory_lock_shared(1735550316, 1) then
+        perform pg_advisory_unlock_shared(1735550316, 1);
+    else
+        perform pg_notify('dispatcher_outbox', new.lane::text);
+    end if;
+    return new;
+end $$;
+
+create trigger accept before insert on outbox for each row execute function outbox_accept();
+alter table outbox enable always trigger accept;
+
+-- ---------------------------------------------------------------------------------------------------
+-- Runs: who leads
+-- ---------------------------------------------------------------------------------------------------
+
+-- Each time a process takes the lead it starts a run; its id is the epoch that fences what it writes.
+create table run (
+    id         bigint generated always as identity primary key,
+    owner      text not null,  -- host, boot, pid namespace, pid and start time: tells a dead process
+    version    text not null,
+    started_at timestamptz not null default clock_timestamp()
+);
+-- clean: every fact of the run is recorded. rescued: a later run wrote down what the crash left open.
+create table run_end (
+    run_id bigint primary key references run (id),
+    how    text not null check (how in ('clean', 'rescued')),
+    at     timestamptz not null default clock_timestamp()
+);
+create table lease (
+    singleton  boolean primary key default true check (singleton),
+    run_id     bigint not null references run (id),
+    owner      text not null,
+    expires_at timestamptz not null
+);
+
+-- ---------------------------------------------------------------------------------------------------
+-- Built-in event types (the guide's, and the dispatcher's own)
+-- ---------------------------------------------------------------------------------------------------
+
+insert into event_type (name, description, lane, built_in, fields, sample) values
+('event.detected', 'An earthquake was detected', 0, true,
+ '{"event_id": "string", "origin_time": "timestamp", "latitude": "latitude", "longitude": "longitude",
+   "depth_km": "number?", "magnitude": "number|null", "magnitude_type": "string?",
+   "location_description": "string?", "network_id": "string?"}',
+ '{"event_id":"evt_abc123","origin_time":"2024-01-15T14:32:41.500Z","latitude":37.7749,"longitude":-122.4194,"depth_km":8.5,"magnitude":4.2,"magnitude_type":"ML","location_description":"5 km NE of San Francisco, CA","network_id":"net_xyz789"}'),
+('event.updated', 'Parameters of an earthquake were revised', 1, true,
+ '{"event_id": "string", "changes": "object", "network_id": "string?"}',
+ '{"event_id":"evt_abc123","changes":{"magnitude":{"old":4.2,"new":4.4}}}'),
+('sensor.offline', 'A sensor went offline', 2, true,
+ '{"sensor_id": "string", "station_code": "string", "last_seen": "timestamp", "network_id": "string?"}',
+ '{"sensor_id":"sen_abc123","station_code":"GRIL01","last_seen":"2024-01-15T14:30:00Z","network_id":"net_xyz789"}'),
+('sensor.online', 'A sensor came back online', 2, true,
+ '{"sensor_id": "string", "station_code": "string", "offline_duration_seconds": "number", "network_id": "string?"}',
+ '{"sensor_id":"sen_abc123","station_code":"GRIL01","offline_duration_seconds":3600,"network_id":"net_xyz789"}'),
+('webhook.test', 'A test, sent on request to one webhook', 2, true,
+ '{"webhook_id": "string", "message": "string"}',
+ '{"webhook_id":"whk_0123456789abcdefghjkmnpqrs","message":"This is a test."}'),
+('webhook.failing', 'A webhook has answered nothing but failures for a day', 2, true,
+ '{"webhook_id": "string", "url": "string", "failing_since": "timestamp"}',
+ '{"webhook_id":"whk_0123456789abcdefghjkmnpqrs","url":"https://your-server.com/grillo-webhook","failing_since":"2024-01-15T14:32:50Z"}'),
+('webhook.disabled', 'A webhook was deactivated after failing for days, or because it is gone', 2, true,
+ '{"webhook_id": "string", "url": "string", "reason": "string"}',
+ '{"webhook_id":"whk_0123456789abcdefghjkmnpqrs","url":"https://your-server.com/grillo-webhook","reason":"gone"}');
+
+-- ---------------------------------------------------------------------------------------------------
+-- Who may do what
+-- ---------------------------------------------------------------------------------------------------
+
+-- outbox_producer INSERTs into the outbox and nothing else; dispatcher_daemon reads, appends, and
+-- changes only the small tables. Grant them to login roles.
+do $$
+begin
+    if not exists (select from pg_roles where rolname = 'outbox_producer') then
+        create role outbox_producer nologin;
+    end if;
+    if not exists (select from pg_roles where rolname = 'dispatcher_daemon') then
+        create role dispatcher_daemon nologin;
+    end if;
+exception
+    when insufficient_privilege then
+        raise warning 'roles outbox_producer and dispatcher_daemon were not created: % may not create roles. Create them and run "dispatcher migrate" again', current_user;
+    when duplicate_object or unique_violation then
+        null;  -- another migration on this server made them at this moment
+end $$;
+
+create function grant_roles() returns void
+    language plpgsql set search_path = pg_catalog, public as $$
+begin
+    if to_regrole('outbox_producer') is not null then
+        grant insert (type, data, occurred_at, network_id, dedup_key) on outbox to outbox_producer;
+    end if;
+    if to_regrole('dispatcher_daemon') is not null then
+        grant select, insert on all tables in schema public to dispatcher_daemon;
+        grant update on webhook, organization, api_key, lease, registry_version, event_type to dispatcher_daemon;
+        grant update (key_check) on installation to dispatcher_daemon;
+        grant delete on organization_network to dispatcher_daemon;
+        grant usage on all sequences in schema public to dispatcher_daemon;
+        grant execute on function create_partitions(date, date), drop_oldest_month(date) to dispatcher_daemon;
+    end if;
+end $$;
+revoke all on function create_partitions(date, date), drop_oldest_month(date), grant_roles() from public;
+
+insert into installation (schema_version) values (1);
+select create_partitions(current_date - 31, (current_date + interval '13 months')::date);
+select grant_roles();
+
+with everyone as (
+    insert into organization (public_id, name)
+    values ('org_' || replace(gen_random_uuid()::text, '-', ''), 'default') returning id
+)
+insert into organization_network (organization_id, network_id) select id, '*' from everyone;

@@ -1,0 +1,55 @@
+"""The boundaries between the rooms, executed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "dispatcher"
+
+IMPURE = {
+    *("asyncio", "socket", "ssl", "select", "selectors", "threading", "subprocess", "multiprocessing"),
+    *("os", "pathlib", "io", "logging", "warnings", "random", "secrets", "time"),
+    *("aiohttp", "asyncpg", "uvloop", "structlog", "prometheus_client"),
+}
+ENTROPY_OR_CLOCK = {"now", "utcnow", "today", "uuid1", "uuid4", "urandom", "open", "input", "print"}
+
+
+def test_imports_go_down_only_and_every_room_is_placed() -> None:
+    """The contracts of pyproject.toml hold; they are exhaustive, so a new room is placed first."""
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-logo", "--no-cache"]
+    linted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert 0 == linted.returncode, linted.stdout + linted.stderr
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "core").rglob("*.py")), ids=lambda path: path.name)
+def test_the_core_asks_neither_the_world_nor_the_clock(path: Path) -> None:
+    """Time and chance are arguments: no import that could ask for them, no call that does."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        match node:
+            case ast.Import():
+                found += [name.name for name in node.names if name.name.partition(".")[0] in IMPURE]
+            case ast.ImportFrom() if (node.module or "").partition(".")[0] in IMPURE:
+                found.append(f"from {node.module}")
+            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)) if name in ENTROPY_OR_CLOCK:
+                found.append(f"{name}() in line {node.lineno}")
+            case _:
+                pass
+    assert [] == found, (
+        f"{path.name} belongs to the core, which is pure; move this out or make it an argument"
+    )
+
+
+def test_a_room_is_imported_without_running_anything() -> None:
+    """`dispatcher --help` must not open files, sockets or loops on its way."""
+    program = "import sys, dispatcher.config; print(*sorted(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert set() == {"asyncpg", "aiohttp", "uvloop", "prometheus_client"} & set(loaded.stdout.split())

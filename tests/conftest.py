@@ -1,0 +1,57 @@
+"""Fixtures for every test; those of PostgreSQL start it only where a test asks for it.
+
+The session's fixtures are ordinary functions with a loop of their own, so that they suit tests whose
+loop lives for one function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.postgres import Database, cloned, enterable_directory, execute, running_server, sibling
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Start this session's own PostgreSQL and yield its URL; each xdist worker has one."""
+    with running_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: str) -> str:
+    """Make a database that holds the schema and nothing else; returns its name, not to be connected to."""
+    from dispatcher.store.schema import migrate  # noqa: PLC0415, tests without a database do not need it
+
+    name = "template_dispatcher"
+    asyncio.run(execute(postgres_server, f"create database {name}"))
+    asyncio.run(migrate(sibling(postgres_server, name)))
+    return name
+
+
+@pytest.fixture
+async def database(postgres_server: str, template_database: str) -> AsyncIterator[Database]:
+    """Clone a database with the schema, the test's own."""
+    async with cloned(postgres_server, template_database) as fresh:
+        yield fresh
+
+
+@pytest.fixture
+async def empty_database(postgres_server: str) -> AsyncIterator[Database]:
+    """Clone a database without the schema."""
+    async with cloned(postgres_server, "template1") as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """Name a data_dir that does not exist yet, where PostgreSQL's user can pass."""
+    with enterable_directory() as directory:
+        yield directory / "var"

@@ -1,0 +1,195 @@
+"""Names are resolved at each connect, every address is judged, and what was judged is connected to."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+import threading
+
+import msgspec
+import pytest
+
+from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, error_class
+from dispatcher.sender import AiohttpSender
+from dispatcher.sender.failure import SendError
+from dispatcher.sender.resolver import Resolver
+from tests.receiver import Receiver, answer
+from tests.sending import LOCAL, message, names
+
+STRICT = msgspec.structs.replace(LOCAL, allowed_networks=())
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.1", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"]
+)
+async def test_blocked_address_in_the_url(host: str) -> None:
+    """An address that is not allowed is not connected to, in whatever notation it is written."""
+    async with Receiver() as receiver, AiohttpSender(STRICT) as sender:
+        outcome = await sender.send(message(f"http://{host}:{receiver.port}/"))
+        assert isinstance(outcome, NoAnswer)
+        assert outcome.error is ErrorClass.BLOCKED_ADDRESS
+        assert receiver.connections == 0
+
+
+async def test_other_notation_of_an_allowed_address(sender: AiohttpSender) -> None:
+    """An allowed address is reached in any notation."""
+    async with Receiver() as receiver:
+        outcome = await sender.send(message(f"http://0x7f.1:{receiver.port}/"))
+    assert error_class(outcome) is None
+    assert outcome.address == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [["127.0.0.1"], ["::1"], ["127.0.0.1", "10.0.0.1"], ["2606:4700::1111", "fe80::1%lo", "127.0.0.1"]],
+)
+async def test_name_that_leads_to_a_blocked_address(addresses: list[str]) -> None:
+    """One address that is not allowed is enough: the others are not tried instead."""
+    config = STRICT if len(addresses) == 1 else LOCAL
+    async with Receiver() as receiver, AiohttpSender(config, lookup=names(hook=addresses)) as sender:
+        outcome = await sender.send(message(receiver.url(host="hook.test")))
+        assert isinstance(outcome, NoAnswer)
+        assert outcome.error is ErrorClass.BLOCKED_ADDRESS
+        assert outcome.address in {text.partition("%")[0] for text in addresses} | set(addresses)
+        assert "hook.test" in outcome.message
+        assert receiver.connections == 0
+
+
+async def test_localhost_is_what_it_resolves_to() -> None:
+    """The system's own name resolution is used, and judged."""
+    async with Receiver() as receiver, AiohttpSender(STRICT) as sender:
+        outcome = await sender.send(message(receiver.url(host="localhost")))
+        assert isinstance(outcome, NoAnswer)
+        assert outcome.error is ErrorClass.BLOCKED_ADDRESS
+        assert receiver.connections == 0
+
+
+async def test_name_is_resolved_once_and_that_address_is_connected_to() -> None:
+    """A name that changes its mind between check and connect is not asked again."""
+    answers = iter([["127.0.0.1"], ["10.0.0.1"]])
+    async with Receiver() as receiver, AiohttpSender(LOCAL, lookup=lambda _: next(answers)) as sender:
+        outcome = await sender.send(message(receiver.url("/x", host="rebinding.test")))
+        assert isinstance(outcome, Answered)
+        assert outcome.address == "127.0.0.1"
+        assert outcome.timings.dns_ms is not None
+        assert next(answers) == ["10.0.0.1"]
+        assert receiver.requests[0].header("Host") == f"rebinding.test:{receiver.port}"
+
+
+async def test_kept_answer_is_kept_for_a_while() -> None:
+    """New connections to a name soon after each other ask for it once."""
+    asked = []
+
+    def look_up(host: str) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    closing = answer(200, [("Connection", "close")])
+    async with Receiver(closing) as receiver, AiohttpSender(LOCAL, lookup=look_up) as sender:
+        for _ in range(3):
+            assert error_class(await sender.send(message(receiver.url(host="hook.test")))) is None
+    assert receiver.connections == 3
+    assert asked == ["hook.test"]
+
+
+async def test_next_address_is_tried() -> None:
+    """A name's second address is connected to where the first one refuses."""
+    lookup = names(hook=["127.0.0.2", "127.0.0.1"])
+    async with Receiver() as receiver, AiohttpSender(LOCAL, lookup=lookup) as sender:
+        outcome = await sender.send(message(receiver.url(host="hook.test")))
+        assert error_class(outcome) is None
+        assert outcome.address == "127.0.0.1"
+
+
+def _gaierror(_: str) -> list[str]:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def _not_a_name(host: str) -> list[str]:
+    raise UnicodeEncodeError("idna", host, 0, 1, "label too long")
+
+
+@pytest.mark.parametrize("lookup", [_gaierror, _not_a_name, lambda _: []])
+async def test_name_that_does_not_resolve(lookup: object) -> None:
+    """A name without an address is a failure of DNS, and says which name."""
+    assert callable(lookup)
+    async with AiohttpSender(LOCAL, lookup=lookup) as sender:
+        outcome = await sender.send(message("http://nowhere.test/"))
+    assert isinstance(outcome, NoAnswer)
+    assert outcome.error is ErrorClass.DNS
+    assert outcome.address is None
+    assert "nowhere.test" in outcome.message
+
+
+async def test_name_whose_servers_hang() -> None:
+    """A lookup that hangs ends at the connect timeout, is asked once, and holds up no other name."""
+    released = threading.Event()
+    asked = []
+
+    def look_up(host: str) -> list[str]:
+        asked.append(host)
+        if host == "hung.test":
+            released.wait(30)
+        return ["127.0.0.1"]
+
+    config = msgspec.structs.replace(LOCAL, connect_timeout_s=0.3)
+    try:
+        async with Receiver() as receiver, AiohttpSender(config, lookup=look_up) as sender:
+            async with asyncio.TaskGroup() as tasks:
+                hung = [
+                    tasks.create_task(sender.send(message(receiver.url(host="hung.test")))) for _ in range(20)
+                ]
+                healthy = await sender.send(message(receiver.url(host="healthy.test")))
+                assert error_class(healthy) is None
+                assert not any(task.done() for task in hung)
+            assert {error_class(task.result()) for task in hung} == {ErrorClass.CONNECT_TIMEOUT}
+            assert asked.count("hung.test") == 1
+    finally:
+        released.set()
+
+
+async def test_lookups_are_bounded_and_those_nobody_waits_for_are_dropped() -> None:
+    """Names beyond the bound wait for a thread; when their turn comes, only if somebody still waits."""
+    released = threading.Event()
+    asked = []
+
+    def look_up(host: str) -> list[str]:
+        asked.append(host)
+        released.wait(30)
+        return ["127.0.0.1"]
+
+    resolver = Resolver(look_up, max_threads=1)
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(resolver.resolve("first.test"))
+        given_up = tasks.create_task(resolver.resolve("given-up.test"))
+        last = tasks.create_task(resolver.resolve("last.test"))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.sleep(0)
+        released.set()
+    assert first.result() == last.result()
+    assert asked == ["first.test", "last.test"]
+
+
+async def test_failed_lookup_is_asked_again() -> None:
+    """A failure is not kept."""
+    answers = iter([[], ["127.0.0.1"]])
+    resolver = Resolver(lambda _: next(answers))
+    with pytest.raises(SendError):
+        await resolver.resolve("hook.test")
+    assert [str(address) for address in await resolver.resolve("hook.test")] == ["127.0.0.1"]
+
+
+async def test_want_of_file_descriptors_is_no_failure_of_the_receiver(sender: AiohttpSender) -> None:
+    """Our own want of resources is raised: no attempt was made, and none may be counted."""
+    async with Receiver() as receiver:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as last:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 1, hard))
+            try:
+                with pytest.raises(OSError, match="Too many open files"):
+                    await sender.send(message(receiver.url()))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert receiver.connections == 0

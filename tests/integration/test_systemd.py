@@ -1,0 +1,162 @@
+"""systemd's protocols, with real sockets; and the unit, judged by systemd's own tools."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from dispatcher.config import Config
+from dispatcher.daemon.systemd import listen_fds, notify, watchdog_interval_s
+
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "systemd" / "grillo-dispatcher.service"
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    """Skip, and say so, where a program is missing."""
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
+    """Listen as the manager does; yields its socket, and the name that a service is told."""
+    name = str(tmp_path / "notify") if request.param == "path" else f"@dispatcher-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.settimeout(5)
+        receiver.bind(name.replace("@", "\0") if name.startswith("@") else name)
+        yield receiver, name
+
+
+def test_states_arrive_as_datagrams(manager: tuple[socket.socket, str]) -> None:
+    """Both kinds of socket names are in use: paths on hosts, abstract ones in containers."""
+    receiver, name = manager
+    assert notify("READY=1\nSTATUS=Übersicht", {"NOTIFY_SOCKET": name})
+    assert "READY=1\nSTATUS=Übersicht" == receiver.recv(4096).decode()
+
+
+@pytest.mark.parametrize("name", ["", "/nowhere/notify", "@dispatcher-nobody-listens"])
+def test_without_a_manager_nothing_happens(name: str) -> None:
+    """A service that is started by hand goes on."""
+    assert not notify("READY=1", {"NOTIFY_SOCKET": name})
+
+
+@pytest.mark.parametrize(
+    ("environ", "interval_s"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "30000000"}, 15.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_the_watchdog_is_fed_twice_as_often_as_asked(
+    environ: dict[str, str], interval_s: float | None
+) -> None:
+    """sd_watchdog_enabled(3): half the limit, and only for the process that is meant."""
+    assert interval_s == watchdog_interval_s(environ)
+
+
+def test_no_sockets_are_taken_that_were_meant_for_another_process() -> None:
+    """The variables are inherited by children, the sockets are not theirs."""
+    assert {} == listen_fds({})
+    assert {} == listen_fds({"LISTEN_FDS": "1", "LISTEN_PID": "1"})
+
+
+def test_two_sockets_of_one_name_are_refused() -> None:
+    """One of them would stay unserved, in silence."""
+    environ = {"LISTEN_FDS": "2", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "api:api"}
+    with pytest.raises(ValueError, match="FileDescriptorName= of its own, got api:api"):
+        listen_fds(environ)
+
+
+SERVED_ONCE = """
+from dispatcher.daemon.systemd import listen_fds
+import os
+sockets = listen_fds()
+assert not any(os.get_inheritable(s.fileno()) for s in sockets.values())
+sockets["api"].setblocking(True)
+peer, _ = sockets["api"].accept()
+peer.sendall(",".join(f"{name}={s.getsockname()}" for name, s in sorted(sockets.items())).encode())
+"""
+
+
+@needs("systemd-socket-activate")
+def test_sockets_of_a_socket_unit_are_served(tmp_path: Path) -> None:
+    """Connections that came before the process did are accepted by it."""
+    api, ops = str(tmp_path / "api"), str(tmp_path / "ops")
+    command = [
+        "systemd-socket-activate",
+        "-l",
+        api,
+        "-l",
+        ops,
+        "--fdname=api:ops",
+        sys.executable,
+        "-c",
+        SERVED_ONCE,
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as activated:
+        assert activated.stderr is not None
+        for line in activated.stderr:  # it names each socket that listens, then waits for a connection
+            if f"Listening on {ops}" in line:
+                break
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(api)
+            answer = client.recv(4096).decode()
+        assert 0 == activated.wait(20)
+    assert f"api={api},ops={ops}" == answer
+
+
+@pytest.fixture
+def startable_unit(tmp_path: Path) -> Path:
+    """Copy the unit, with a program that exists on this machine."""
+    text = UNIT.read_text("utf-8")
+    assert 1 == text.count("\nExecStart=/opt/grillo-dispatcher/bin/dispatcher serve --config ")
+    copy = tmp_path / UNIT.name
+    copy.write_text(
+        text.replace("ExecStart=/opt/grillo-dispatcher/bin/dispatcher", "ExecStart=/bin/true"), "utf-8"
+    )
+    return copy
+
+
+@needs("systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_unit(startable_unit: Path) -> None:
+    """An unknown key is only a line on standard error, so that must stay empty."""
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", startable_unit], capture_output=True, text=True, check=False
+    )
+    assert ("", 0) == (verified.stderr, verified.returncode)
+
+
+@needs("systemd-analyze")
+def test_the_units_exposure_is_at_most_1_5(startable_unit: Path) -> None:
+    """The product's promise, in the tenths that --threshold counts."""
+    judged = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", startable_unit],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == judged.returncode, judged.stdout[-200:] + judged.stderr
+
+
+def test_the_unit_fits_the_defaults() -> None:
+    """The manager must not kill what the dispatcher still drains, and must leave it enough files."""
+    unit = ConfigParser(strict=False, interpolation=None, delimiters=("=",), comment_prefixes=("#",))
+    unit.optionxform = str  # type: ignore[assignment, method-assign]  # keys keep their case, as documented
+    unit.read(UNIT, "utf-8")
+    service, delivery = unit["Service"], Config().delivery
+    assert float(service["TimeoutStopSec"]) > delivery.drain_s >= delivery.timeout_s
+    assert int(service["LimitNOFILE"]) > delivery.max_in_flight
+    assert "2" == service["RestartPreventExitStatus"]

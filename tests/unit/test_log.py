@@ -1,0 +1,128 @@
+"""Log lines: their form, their order, and that nothing said is lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from dispatcher.config import Log
+from dispatcher.telemetry import log
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> Iterator[None]:
+    """Leave the process's logging as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def out() -> io.BytesIO:
+    """Stand in for a redirected standard error: no terminal, no journal."""
+    return io.BytesIO()
+
+
+def lines(out: io.BytesIO) -> list[dict[str, Any]]:
+    """Read what was logged."""
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_a_line_is_one_json_object_that_begins_with_time_level_and_event(out: io.BytesIO) -> None:
+    """People scan the beginning, programs read the rest."""
+    log.configure(Log(), out, {})
+    structlog.get_logger().bind(lane="alert").info("attempt", status=200, duration_ms=1.5)
+    (line,) = lines(out)
+    assert ["timestamp", "level", "event", "lane", "status", "duration_ms"] == list(line)
+    assert ("info", "attempt", "alert", 200, 1.5) == tuple(line.values())[1:]
+    assert line["timestamp"].endswith("Z")
+
+
+def test_lines_below_the_level_are_not_written(out: io.BytesIO) -> None:
+    """The operator decides how much is said."""
+    log.configure(Log(level="warning"), out, {})
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("loud")
+    assert ["loud"] == [line["event"] for line in lines(out)]
+
+
+@pytest.mark.parametrize("value", ["\ud800", b"\xff", 2**80, {1: 2}, float("nan"), object])
+def test_a_value_that_json_cannot_hold_costs_no_line(out: io.BytesIO, value: object) -> None:
+    """Whatever a receiver or a producer sends can be logged."""
+    log.configure(Log(), out, {})
+    structlog.get_logger().info("odd", value=value, after="here")
+    (line,) = lines(out)
+    assert ("odd", "here") == (line["event"], line["after"])
+
+
+def test_a_traceback_is_part_of_its_line(out: io.BytesIO) -> None:
+    """One fact stays one line."""
+    log.configure(Log(), out, {})
+    try:
+        int("soon")
+    except ValueError:
+        structlog.get_logger().exception("failed", room="tail")
+    (line,) = lines(out)
+    assert ("error", "failed", "tail") == (line["level"], line["event"], line["room"])
+    assert line["exception"].endswith("'soon'")
+
+
+def test_libraries_join_from_warnings_up(out: io.BytesIO) -> None:
+    """What asyncio says about a lost task must be seen; its chatter must not."""
+    log.configure(Log(level="debug"), out, {})
+    logging.getLogger("asyncio").error("task %s was lost", 7)
+    logging.getLogger("aiohttp.access").info("chatter")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=False)
+        logging.captureWarnings(capture=True)
+        warnings.warn("old call", UserWarning, stacklevel=1)
+    first, second = lines(out)
+    assert ("error", "task 7 was lost", "asyncio") == (first["level"], first["event"], first["logger"])
+    assert "old call" in second["event"]
+
+
+def test_the_console_is_for_people(out: io.BytesIO) -> None:
+    """Colours only on a terminal."""
+    log.configure(Log(format="console"), out, {})
+    structlog.get_logger().info("attempt", status=200)
+    text = out.getvalue().decode()
+    assert "attempt" in text
+    assert "status=200" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(("level", "priority"), [("debug", 7), ("info", 6), ("warning", 4), ("error", 3)])
+def test_the_journal_is_told_each_lines_priority(level: str, priority: int) -> None:
+    """Only where `$JOURNAL_STREAM` names the very stream that is written to (systemd.exec(5))."""
+    ours, journal = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, journal, ours.makefile("wb") as stream:
+        status = os.fstat(ours.fileno())
+        environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        log.configure(Log(level="debug"), stream, environ)
+        getattr(structlog.get_logger(), level)("said")
+        line = journal.recv(4096)
+    assert f"<{priority}>{{".encode() == line[:4]
+    assert "said" == json.loads(line[3:])["event"]
+
+
+def test_no_prefix_where_standard_error_was_redirected(tmp_path: os.PathLike[str]) -> None:
+    """A service whose stream was sent elsewhere still has the variable."""
+    with open(os.path.join(tmp_path, "log"), "w+b") as stream:  # noqa: PTH118, PTH123 - a stream is what is tested
+        log.configure(Log(), stream, {"JOURNAL_STREAM": "1:2"})
+        structlog.get_logger().info("said")
+        stream.seek(0)
+        assert b"{" == stream.read(1)
