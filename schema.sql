@@ -334,6 +334,9 @@ create index delivery_event_due_by_webhook on delivery_event (webhook_id, next_a
 create index delivery_event_by_webhook on delivery_event (webhook_id,
     (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end), recorded_at)
     where kind = 'attempted';
+-- Deliveries that failed or were cancelled are found among millions that were not.
+create index delivery_event_closed on delivery_event (webhook_id, outbox_id)
+    where state in ('failed', 'cancelled');
 
 create table claim (
     day        date not null,

@@ -21,13 +21,13 @@ from dispatcher.api.app import create_app
 from dispatcher.api.context import ApiContext
 from dispatcher.config import Config, listen_address
 from dispatcher.core.addresses import AddressPolicy
-from dispatcher.core.errors import OperatorError
+from dispatcher.core.errors import DrainExpired, OperatorError
 from dispatcher.core.ids import DeliveryIds
 from dispatcher.daemon.housekeeping import Housekeeping
 from dispatcher.daemon.leadership import Leadership
 from dispatcher.daemon.ops import create_ops_app
 from dispatcher.daemon.outage import Outage
-from dispatcher.daemon.run import Run
+from dispatcher.daemon.shared import Process
 from dispatcher.daemon.systemd import listen_fds, notify, watchdog_interval_s
 from dispatcher.sender import AiohttpSender
 from dispatcher.store.connection import Database
@@ -62,8 +62,8 @@ def _check_file_limit(config: Config) -> None:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise OperatorError(
-            f"delivery.max_in_flight = {config.delivery.max_in_flight} needs {needed} open files, but this process "
-            f"may open {hard}: raise the limit (LimitNOFILE=, ulimit -n) or lower the setting"
+            f"delivery.max_in_flight = {config.delivery.max_in_flight} needs {needed} open files, but this "
+            f"process may open {hard}: raise the limit (LimitNOFILE=, ulimit -n) or lower the setting"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
@@ -83,20 +83,21 @@ async def _serve(config: Config) -> int:
         installation = await Installation.load(database, vault)
         ids = DeliveryIds(installation.id_key)
         sender = await stack.enter_async_context(AiohttpSender(config.delivery))
-        outage = Outage(metrics)
-        lease = Lease(database.link("lease"))
-        leadership = Leadership(
-            lease,
-            lambda run_id: Run(
-                run_id, config, database, vault, ids, sender, lease, outage, metrics, health
-            ),
-            outage,
-            metrics,
-            health,
+        process = Process(
+            config=config,
+            database=database,
+            vault=vault,
+            ids=ids,
+            sender=sender,
+            lease=Lease(database.link("lease")),
+            outage=Outage(metrics),
+            metrics=metrics,
+            health=health,
         )
+        leadership = Leadership(process)
 
         def problems() -> list[str]:
-            away = outage.reason
+            away = process.outage.reason
             return [f"database: {away}"] if away is not None else health.late()
 
         context = ApiContext(
@@ -109,7 +110,7 @@ async def _serve(config: Config) -> int:
         sockets = listen_fds()
         await _listen(stack, create_ops_app(metrics, problems), config.ops.listen, "ops", sockets)
         await _listen(stack, create_app(context), config.api.listen, "api", sockets)
-        housekeeping = Housekeeping(database, config, outage, metrics, leading=lambda: leadership.leading)
+        housekeeping = Housekeeping(process, leading=lambda: leadership.leading)
         # What is here now stays: the collector need not look at it again, nor look so often.
         gc.collect()
         gc.freeze()
@@ -119,16 +120,21 @@ async def _serve(config: Config) -> int:
         async with asyncio.TaskGroup() as group:
             beside = [
                 group.create_task(housekeeping.run()),
-                group.create_task(_watchdog(lambda: outage.reason is not None or not health.late())),
+                group.create_task(_watchdog(lambda: process.outage.reason is not None or not health.late())),
             ]
             if server is not None:
                 beside.append(group.create_task(server.supervise()))
-            await leadership.work(stop)
+            status = 0
+            try:
+                await leadership.work(stop)
+            except DrainExpired as expired:
+                log.warning("drain expired", reason=str(expired))
+                status = 1
             notify("STOPPING=1")
             for task in beside:
                 task.cancel()
     log.info("stopped")
-    return 0
+    return status
 
 
 async def _database_url(config: Config, stack: AsyncExitStack) -> tuple[str, EmbeddedServer | None]:

@@ -62,7 +62,7 @@ class Management:
     session: aiohttp.ClientSession
     key: str
 
-    async def ask(  # noqa: PLR0913 - a request has these parts
+    async def ask(
         self,
         method: str,
         path: str,
@@ -80,7 +80,9 @@ class Management:
         ) as response:
             return Reply(response.status, response.headers, await response.text())
 
-    async def new_key(self, scopes: Sequence[str] = WRITER, organization: str = "default", **more: Any) -> str:
+    async def new_key(
+        self, scopes: Sequence[str] = WRITER, organization: str = "default", **more: Any
+    ) -> str:
         """Make a key."""
         made = await accounts.create_key(self.context.database, organization, scopes=scopes, **more)
         assert made is not None

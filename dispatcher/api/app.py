@@ -24,5 +24,8 @@ def create_app(context: ApiContext) -> web.Application:
     app = web.Application(middlewares=[envelope], client_max_size=api.max_body_bytes)
     limiter = RateLimiter(api.rate_limit_per_minute, time.monotonic)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, serve(route, context, limiter))
+        served = serve(route, context, limiter)
+        app.router.add_route(route.method, route.path, served)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, served)  # RFC 9110, 9.1
     return app

@@ -4,7 +4,8 @@
     ├── OperatorError         the operator: a setting, a permission, a missing migration
     ├── DatabaseUnavailable   everyone waits: PostgreSQL is away, starting, or refuses connections
     ├── LeaseLost             this process stops: another one leads now
-    └── UnwritableFact        us: PostgreSQL refuses the contents of a fact
+    ├── UnwritableFact        us: PostgreSQL refuses the contents of a fact
+    └── DrainExpired          the operator: requests in flight outlived `delivery.drain_s`
 
 What an API client must change is an answer (`api/problems.py`), not an exception that travels. A bug is
 whatever else is raised.
@@ -31,3 +32,7 @@ class LeaseLost(DispatcherError):
 
 class UnwritableFact(DispatcherError):
     """PostgreSQL refuses the contents of at least one fact of a batch."""
+
+
+class DrainExpired(DispatcherError):
+    """Requests were cut off at shutdown; the next run records them as interrupted and sends them again."""

@@ -62,7 +62,9 @@ class Payload:
 class Pending:
     """One attempt that is to be made."""
 
-    __slots__ = ("attempt_no", "batch", "failures", "key", "lane", "payload", "state", "trigger")
+    __slots__ = (
+        *("attempt_no", "batch", "failures", "in_flight", "key", "lane", "payload", "state", "trigger"),
+    )
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class Pending:
         self.trigger = trigger
         self.state = state
         self.failures = failures
+        self.in_flight = False
         self.batch = batch  # of the fan-out that brought it here; None when it was read back
 
 
@@ -198,12 +201,14 @@ class Lanes:
                 self.in_flight += 1
                 self.in_flight_in[lane] += 1
                 self.queued_in[lane] -= 1
+                pending.in_flight = True
                 return pending
         return None
 
     def landed(self, pending: Pending) -> None:
         """Free the slot of a request that is over; its room is freed when its fact is durable."""
         webhook_id = pending.key.webhook_id
+        pending.in_flight = False
         self.in_flight -= 1
         self.in_flight_in[pending.lane] -= 1
         flying = self._flying[webhook_id] - 1

@@ -51,9 +51,7 @@ def subscribes(events: frozenset[str], event_type: str) -> bool:
 class Routes:
     """The active webhooks, by event type."""
 
-    def __init__(
-        self, subscriptions: Iterable[Subscription], networks: Mapping[int, frozenset[str]]
-    ) -> None:
+    def __init__(self, subscriptions: Iterable[Subscription], networks: Mapping[int, frozenset[str]]) -> None:
         self._subscriptions = tuple(sorted(subscriptions, key=lambda one: one.webhook_id))
         self._networks = networks
         self._by_type: dict[str, tuple[Subscription, ...]] = {}

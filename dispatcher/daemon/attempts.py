@@ -9,55 +9,54 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 import msgspec
 import structlog
 
 from dispatcher import __version__
-from dispatcher.config import Delivery as DeliveryConfig
 from dispatcher.core.delivery import STEP, Kind, State, Trigger, Verdict, judge
-from dispatcher.core.ids import DeliveryIds
-from dispatcher.core.lanes import Lane, Lanes, Pending
+from dispatcher.core.lanes import Lane, Pending
 from dispatcher.core.message import Message
 from dispatcher.core.outcome import Answered, NoAnswer, Outcome, error_class
 from dispatcher.daemon.recorder import Recorder
-from dispatcher.sender import Sender
+from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.ledger import FactRow, cancelled
-from dispatcher.store.registry import Registry, Webhook
-from dispatcher.telemetry.metrics import Metrics
+from dispatcher.store.registry import Webhook
 
 USER_AGENT: Final = f"Grillo-Webhooks/{__version__}"
+_AFTER_A_BUG: Final = dt.timedelta(minutes=1)
 _NUL: Final = str.maketrans({"\x00": "\ufffd"})
 
 log = structlog.get_logger("attempt")
 
 
+class _Attempt(NamedTuple):
+    """An attempt that is over."""
+
+    pending: Pending
+    webhook: Webhook
+    trigger: Trigger
+    started_at: dt.datetime
+    duration_s: float
+    headers: tuple[tuple[str, str], ...]
+    outcome: Outcome
+    verdict: Verdict
+
+
 class Attempts:
     """The workers of one run."""
 
-    def __init__(
-        self,
-        lanes: Lanes,
-        registry: Registry,
-        sender: Sender,
-        recorder: Recorder,
-        ids: DeliveryIds,
-        config: DeliveryConfig,
-        metrics: Metrics,
-        trusted: Callable[[], bool],
-        now: Callable[[], dt.datetime],
-    ) -> None:
-        self._lanes = lanes
-        self._registry = registry
-        self._sender = sender
+    def __init__(self, shared: Shared, recorder: Recorder) -> None:
+        process = shared.process
+        self._lanes = shared.lanes
+        self._registry = shared.registry
+        self._sender = process.sender
         self._recorder = recorder
-        self._ids = ids
-        self._config = config
-        self._lane_metrics = [metrics.lanes[lane.name.lower()] for lane in Lane]
-        self._trusted = trusted
-        self._now = now
+        self._ids = process.ids
+        self._config = process.config.delivery
+        self._lane_metrics = [shared.metrics.lanes[lane.name.lower()] for lane in Lane]
+        self._lease = process.lease
         self._group: asyncio.TaskGroup | None = None
         self._closing = False
         self._log = log.bind()
@@ -81,7 +80,7 @@ class Attempts:
     def pump(self) -> None:
         """Start a worker for every delivery that may go now."""
         assert self._group is not None  # noqa: S101 - begin() comes first
-        while not self._closing and self._trusted():
+        while not self._closing and self._lease.trusted:
             pending = self._lanes.take()
             if pending is None:
                 return
@@ -93,8 +92,13 @@ class Attempts:
         pending: Pending | None = first
         try:
             while pending is not None:
-                await self._attempt(pending)
-                pending = None if self._closing or not self._trusted() else self._lanes.take()
+                try:
+                    await self._attempt(pending)
+                except Exception:
+                    # A bug of ours, met on this delivery alone, must not end the run: it would meet it again.
+                    log.exception("attempt broke", outbox_id=pending.key.outbox_id)
+                    await self._postpone(pending)
+                pending = None if self._closing or not self._lease.trusted else self._lanes.take()
         finally:
             self._workers -= 1
             if not self._workers:
@@ -108,29 +112,50 @@ class Attempts:
             fact = cancelled(pending.key, pending.attempt_no, pending.failures, reason or "webhook deleted")
             await self._recorder.put(fact, pending)
             return
-        started_at = self._now()
+        started_at = utc_now()
         headers = self._headers(pending, webhook, started_at)
         clock = time.perf_counter()
         outcome = await self._sender.send(Message(webhook.url, headers, pending.payload.body))
         duration_s = time.perf_counter() - clock
         self._lanes.landed(pending)
+        trigger = Trigger.TEST if pending.payload.test else pending.trigger
         verdict = judge(
             outcome,
-            trigger=Trigger.TEST if pending.payload.test else pending.trigger,
+            trigger=trigger,
             state=pending.state,
             failures=pending.failures,
             ended_at=started_at + dt.timedelta(seconds=duration_s),
             delays_s=self._config.retry_delays_s,
             retry_after_max_s=self._config.retry_after_max_s,
         )
-        fact = self._fact(pending, webhook, started_at, duration_s, headers, outcome, verdict)
-        self._measure(pending, webhook, started_at, duration_s, outcome, verdict, fact)
+        attempt = _Attempt(pending, webhook, trigger, started_at, duration_s, headers, outcome, verdict)
+        fact = self._fact(attempt)
+        self._measure(attempt, fact)
         # It may have been deactivated meanwhile: then this was the last attempt.
         after = self._registry.webhooks.get(webhook.id)
         reason = _why_not(after, test=pending.payload.test)
         if verdict.state is State.PENDING and reason is not None:
             await self._recorder.put(fact, None)
             fact = cancelled(pending.key, pending.attempt_no + 1, verdict.failures, reason)
+        await self._recorder.put(fact, pending)
+
+    async def _postpone(self, pending: Pending) -> None:
+        """Record that an attempt broke on our side, whether it had left or not, and try again later."""
+        if pending.in_flight:
+            self._lanes.landed(pending)
+        fact = FactRow(
+            day=pending.key.day,
+            outbox_id=pending.key.outbox_id,
+            webhook_id=pending.key.webhook_id,
+            attempt_no=pending.attempt_no,
+            step=STEP[Kind.INTERRUPTED],
+            kind=Kind.INTERRUPTED,
+            state=pending.state,
+            trigger=pending.trigger,
+            failures=pending.failures,
+            reason="internal error",
+            next_attempt_at=utc_now() + _AFTER_A_BUG,
+        )
         await self._recorder.put(fact, pending)
 
     def _headers(
@@ -152,16 +177,8 @@ class Attempts:
             *webhook.headers,
         )
 
-    def _fact(
-        self,
-        pending: Pending,
-        webhook: Webhook,
-        started_at: dt.datetime,
-        duration_s: float,
-        headers: Sequence[tuple[str, str]],
-        outcome: Outcome,
-        verdict: Verdict,
-    ) -> FactRow:
+    def _fact(self, attempt: _Attempt) -> FactRow:
+        pending, outcome, verdict = attempt.pending, attempt.outcome, attempt.verdict
         error = error_class(outcome)
         status: int | None = None
         message: str | None = None
@@ -186,46 +203,38 @@ class Attempts:
             step=STEP[Kind.ATTEMPTED],
             kind=Kind.ATTEMPTED,
             state=verdict.state,
-            trigger=Trigger.TEST if pending.payload.test else pending.trigger,
+            trigger=attempt.trigger,
             failures=verdict.failures,
-            started_at=started_at,
-            duration_ms=round(duration_s * 1000, 3),
+            started_at=attempt.started_at,
+            duration_ms=round(attempt.duration_s * 1000, 3),
             status_code=status,
             error_class=None if error is None else error.value,
             error_message=message,
             next_attempt_at=verdict.next_attempt_at,
             address=outcome.address,
-            request_headers=self._encode(webhook.shown(headers)).decode(),
+            request_headers=self._encode(attempt.webhook.shown(attempt.headers)).decode(),
             response_headers=response_headers,
             response_body=response_body,
             response_truncated=truncated,
             timings=self._encode(outcome.timings).decode(),
         )
 
-    def _measure(
-        self,
-        pending: Pending,
-        webhook: Webhook,
-        started_at: dt.datetime,
-        duration_s: float,
-        outcome: Outcome,
-        verdict: Verdict,
-        fact: FactRow,
-    ) -> None:
+    def _measure(self, attempt: _Attempt, fact: FactRow) -> None:
+        pending, verdict, duration_s = attempt.pending, attempt.verdict, attempt.duration_s
         metrics = self._lane_metrics[pending.lane]
-        error = error_class(outcome)
+        error = error_class(attempt.outcome)
         if error is None:
             metrics.attempted("delivered", None, duration_s)
         else:
             metrics.attempted("retry" if verdict.state is State.PENDING else "failed", error, duration_s)
-        since_recorded_s = (started_at - pending.payload.recorded_at).total_seconds()
+        since_recorded_s = (attempt.started_at - pending.payload.recorded_at).total_seconds()
         if pending.attempt_no == 1:
             metrics.sent_s.observe(since_recorded_s)
             metrics.answered_s.observe(since_recorded_s + duration_s)
         self._log.info(
             "attempt",
             delivery=self._ids.encode(pending.key),
-            webhook=webhook.public_id,
+            webhook=attempt.webhook.public_id,
             type=pending.payload.type,
             outbox_id=pending.key.outbox_id,
             attempt=pending.attempt_no,
@@ -244,11 +253,9 @@ class Attempts:
 
 def _why_not(webhook: Webhook | None, *, test: bool) -> str | None:
     """Say why nothing may be sent to a webhook; None when it may. A test also goes to an inactive one."""
-    if webhook is None or webhook.deleted:
+    if webhook is None:
         return "webhook deleted"
-    if webhook.active or test:
-        return None
-    return webhook.disabled_reason or "webhook deactivated"
+    return None if test and not webhook.deleted else webhook.why_inactive
 
 
 def _text(message: str) -> str:

@@ -7,9 +7,9 @@ import datetime as dt
 from typing import Final
 
 from dispatcher.core.lanes import TAILED, Lane
-from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.retries import BEGINNING, Retries
+from dispatcher.daemon.shared import Shared
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.ledger import Ledger
 
@@ -21,13 +21,13 @@ class Checkpoints:
     """The checkpoints of one run; none is written before the rescue is over."""
 
     def __init__(
-        self, ledger: Ledger, progress: Progress, waiting: Waiting, retries: Retries, outage: Outage
+        self, shared: Shared, ledger: Ledger, progress: Progress, waiting: Waiting, retries: Retries
     ) -> None:
         self._ledger = ledger
         self._progress = progress
         self._waiting = waiting
         self._retries = retries
-        self._outage = outage
+        self._outage = shared.outage
         self._written: dict[Lane, object] = {}
 
     async def run(self) -> None:

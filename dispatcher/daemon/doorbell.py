@@ -1,4 +1,4 @@
-"""Wakes the tails: polls one snapshot for all lanes, fast while rows arrive, and lets producers ring otherwise.
+"""Wakes the tails: polls one snapshot for all lanes while rows arrive, and lets producers ring otherwise.
 
 How this works. A wake-up is a hint, never a message: a tail that is woken reads, and finds something or not.
 While rows arrive the loop polls every 2 ms; an unchanged snapshot means that nothing was committed anywhere,
@@ -16,14 +16,12 @@ from typing import Final
 
 import structlog
 
-from dispatcher.config import Tail
 from dispatcher.core.lanes import TAILED, Lane
 from dispatcher.core.snapshot import Snapshot
-from dispatcher.daemon.outage import Outage
+from dispatcher.daemon.shared import Shared
 from dispatcher.store.wakeup import Wakeup
-from dispatcher.telemetry.health import Pulse
-from dispatcher.telemetry.metrics import Metrics
 
+_LATE_S: Final = 10.0  # without a snapshot for this long, the loop is not well
 _LINGER_S: Final = 1.0  # for transactions that were open when we went to sleep
 _WITHOUT_BELL_S: Final = 0.01  # idle poll where producers may not ring
 
@@ -33,13 +31,14 @@ log = structlog.get_logger("tail")
 class Doorbell:
     """The wake-up of all lanes."""
 
-    def __init__(self, config: Tail, outage: Outage, metrics: Metrics, pulse: Pulse) -> None:
+    def __init__(self, shared: Shared) -> None:
+        config = shared.process.config.tail
         self._busy_poll_s = config.busy_poll_ms / 1000
         self._idle_poll_s = config.idle_poll_ms / 1000
         self._idle_after_s = config.idle_after_ms / 1000
-        self._outage = outage
-        self._wakeups = metrics.wakeups
-        self._pulse = pulse
+        self._outage = shared.outage
+        self._wakeups = shared.metrics.wakeups
+        self._pulse = shared.process.health.pulse("doorbell", _LATE_S)
         self._lanes = tuple(asyncio.Event() for _ in TAILED)
         self._ring = asyncio.Event()
         self._busy_until = 0.0
@@ -47,7 +46,7 @@ class Doorbell:
         self.count = 0  # wake-ups so far
 
     def heard(self, payload: str) -> None:
-        """A notification came: a lane's number, or `due`."""
+        """Take a notification: a lane's number, or `due`."""
         if payload == "due":
             self.due.set()
         elif payload in {"0", "1", "2"}:

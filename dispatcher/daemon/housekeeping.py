@@ -9,10 +9,7 @@ from typing import Final
 
 import structlog
 
-from dispatcher.config import Config
-from dispatcher.daemon.outage import Outage
-from dispatcher.store.connection import Database
-from dispatcher.telemetry.metrics import Metrics
+from dispatcher.daemon.shared import Process
 
 _EVERY_S: Final = 3600.0
 
@@ -22,13 +19,10 @@ log = structlog.get_logger("housekeeping")
 class Housekeeping:
     """What the leader does once an hour, beside everything else."""
 
-    def __init__(
-        self, database: Database, config: Config, outage: Outage, metrics: Metrics, *, leading: Callable[[], bool]
-    ) -> None:
-        self._link = database.link("housekeeping")
-        self._retention = config.retention
-        self._outage = outage
-        self._metrics = metrics
+    def __init__(self, process: Process, *, leading: Callable[[], bool]) -> None:
+        self._link = process.database.link("housekeeping")
+        self._retention = process.config.retention
+        self._outage = process.outage
         self._leading = leading
 
     async def run(self) -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 import structlog
 
 from dispatcher.core.errors import LeaseLost
 from dispatcher.core.ids import RunId
-from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.run import Run
-from dispatcher.store.lease import Lease
-from dispatcher.telemetry.health import Health
-from dispatcher.telemetry.metrics import Metrics
+from dispatcher.daemon.shared import Process
 
 _ASK_EVERY_S: Final = 0.5  # while another process leads
 
@@ -24,19 +20,8 @@ log = structlog.get_logger("leadership")
 class Leadership:
     """The process's part in who leads."""
 
-    def __init__(
-        self,
-        lease: Lease,
-        make_run: Callable[[RunId], Run],
-        outage: Outage,
-        metrics: Metrics,
-        health: Health,
-    ) -> None:
-        self._lease = lease
-        self._make_run = make_run
-        self._outage = outage
-        self._metrics = metrics
-        self._health = health
+    def __init__(self, process: Process) -> None:
+        self._process = process
         self.leading = False
 
     async def work(self, stop: asyncio.Event) -> None:
@@ -47,29 +32,21 @@ class Leadership:
                 return
             self._lead(True)
             try:
-                await self._make_run(run_id).work(stop)
+                await Run(self._process, run_id).work(stop)
             except LeaseLost as lost:
                 log.warning("lead lost", reason=str(lost))
             finally:
                 self._lead(False)
-                self._health.clear()
+                self._process.health.clear()
 
     def _lead(self, leading: bool) -> None:  # noqa: FBT001 - it is the one thing that is set
         self.leading = leading
-        self._metrics.lease_held.set(leading)
+        self._process.metrics.lease_held.set(leading)
 
     async def _take(self, stop: asyncio.Event) -> RunId | None:
         standing_by = False
         while not stop.is_set():
-            asking = asyncio.ensure_future(self._outage.patiently("lease", self._lease.take))
-            stopping = asyncio.ensure_future(stop.wait())
-            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not asking.done():
-                asking.cancel()
-                await asyncio.gather(asking, return_exceptions=True)
-                return None
-            run_id = asking.result()
+            run_id = await self._ask_until(stop)
             if run_id is not None:
                 return run_id
             if not standing_by:
@@ -81,3 +58,16 @@ class Leadership:
             except TimeoutError:
                 continue
         return None
+
+    async def _ask_until(self, stop: asyncio.Event) -> RunId | None:
+        """Ask for the lead, for as long as the database is away and we are not to stop."""
+        process = self._process
+        asking = asyncio.ensure_future(process.outage.patiently("lease", process.lease.take))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else None
+        finally:
+            for task in (asking, stopping):
+                task.cancel()
+            await asyncio.wait({asking, stopping})

@@ -22,13 +22,13 @@ class Progress:
         self._newest[lane] = batch
 
     def opened(self, lane: int, batch: int, claimed: int) -> None:
-        """A batch was committed, and this many of its deliveries are in memory."""
+        """Open a committed batch that has this many deliveries in memory."""
         self._newest[lane] = batch
         if claimed:
             self._open[lane][batch] = claimed
 
     def closed(self, lane: int, batch: int) -> None:
-        """A first fact of a delivery of the batch is durable."""
+        """Count one delivery of the batch whose first fact is durable."""
         remaining = self._open[lane][batch] - 1
         if remaining:
             self._open[lane][batch] = remaining

@@ -19,10 +19,8 @@ import structlog
 
 from dispatcher.core.errors import UnwritableFact
 from dispatcher.core.lanes import Pending
-from dispatcher.daemon.outage import Outage
+from dispatcher.daemon.shared import Shared
 from dispatcher.store.ledger import FactRow, Ledger
-from dispatcher.telemetry.health import Pulse
-from dispatcher.telemetry.metrics import Metrics
 
 BATCH_ROWS: Final = 500
 _LINGER_S: Final = 0.005
@@ -35,17 +33,11 @@ class Recorder:
     """The one writer of facts of a run."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        outage: Outage,
-        metrics: Metrics,
-        pulse: Pulse,
-        on_durable: Callable[[Pending, FactRow], None],
+        self, shared: Shared, ledger: Ledger, on_durable: Callable[[Pending, FactRow], None]
     ) -> None:
         self._ledger = ledger
-        self._outage = outage
-        self._metrics = metrics
-        self._pulse = pulse
+        self._outage = shared.outage
+        self._metrics = shared.metrics
         self._on_durable = on_durable
         self._waiting: deque[tuple[Pending | None, FactRow]] = deque()
         self._some = asyncio.Event()
@@ -56,7 +48,7 @@ class Recorder:
         self._encoder = msgspec.json.Encoder()
 
     async def put(self, fact: FactRow, pending: Pending | None) -> None:
-        """Hand over a fact; `pending` is settled when the fact is durable, if it is the last of its attempt."""
+        """Hand over a fact; once it is durable, `pending` is settled (None: another fact of it follows)."""
         while len(self._waiting) >= _MOST_WAITING:
             self._room.clear()
             await self._room.wait()
@@ -80,7 +72,6 @@ class Recorder:
             await self._write([fact for _, fact in batch])
             self._metrics.flush_s.observe(time.perf_counter() - started)
             self._metrics.facts_recorded.inc(count)
-            self._pulse.beat()
             for _ in range(count):
                 self._waiting.popleft()
             self._metrics.facts_buffered.set(len(self._waiting))
@@ -101,7 +92,7 @@ class Recorder:
                 for fact in facts:
                     await self._write([fact])
                 return
-            log.error("fact recorded without its details", error=str(error), fact=repr(facts[0]))
+            log.exception("fact recorded without its details", fact=repr(facts[0]))
             await self._write([_without_details(facts[0], str(error))])
 
 

@@ -2,22 +2,24 @@
 
 How this works. A run that ended without saying so may have sent anything that it had in memory: deliveries
 written as taken by it, and claims. Each of those without a fact gets one, `interrupted`, which is due at once
-and uses up no attempt. Everything else that was never attempted goes on waiting. The search starts at the last
-checkpoint of each lane, so it does not depend on the length of the history; new events are tailed meanwhile.
+and uses up no attempt. Everything else that was never attempted goes on waiting. The search starts at the
+last checkpoint of each lane, so it does not depend on the length of the history; new events are tailed
+meanwhile.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
 
 from dispatcher.core.ids import RunId
 from dispatcher.core.lanes import TAILED, Lane
-from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.retries import BEGINNING, Retries
+from dispatcher.daemon.shared import Shared
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.backlog import Backlog, MessageRef
 
@@ -31,14 +33,12 @@ log = structlog.get_logger("rescue")
 class Rescuer:
     """The search that a run begins with."""
 
-    def __init__(
-        self, backlog: Backlog, waiting: Waiting, retries: Retries, outage: Outage, run_id: RunId
-    ) -> None:
+    def __init__(self, shared: Shared, backlog: Backlog, waiting: Waiting, retries: Retries) -> None:
         self._backlog = backlog
         self._waiting = waiting
         self._retries = retries
-        self._outage = outage
-        self._run_id = run_id
+        self._outage = shared.outage
+        self._run_id = shared.run_id
 
     async def run(self, last_batches: Mapping[Lane, int]) -> None:
         """Find everything that is open in batches up to those given."""
@@ -59,36 +59,29 @@ class Rescuer:
     async def _lane(self, lane: Lane, last_batch: int, dead: Sequence[RunId]) -> None:
         batch, positions = await self._outage.patiently("rescue", lambda: self._backlog.checkpoint(lane))
         self._waiting.restore(lane, positions)
-        outbox_id, found = 2**63 - 1, 0  # after everything in `batch`
-        while True:
-            after = (batch, outbox_id)
-            messages = await self._outage.patiently(
-                "rescue", lambda: self._backlog.messages_after(lane, *after, _PAGE_MESSAGES)
-            )
-            page = _page(messages, last_batch)
-            if not page:
-                break
-            found += await self._outage.patiently("rescue", lambda: self._open(lane, page, dead))
-            batch, outbox_id = page[-1].batch, page[-1].outbox_id
+        after, found = (batch, 2**63 - 1), 0  # after everything in `batch`
+        while page := await self._outage.patiently("rescue", partial(self._page, lane, after, last_batch)):
+            found += await self._outage.patiently("rescue", partial(self._open, lane, page, dead))
+            after = (page[-1].batch, page[-1].outbox_id)
         if found:
             log.info("deliveries wait to be attempted", lane=lane.name.lower(), count=found)
 
+    async def _page(self, lane: Lane, after: tuple[int, int], last_batch: int) -> list[MessageRef]:
+        """Give the next messages, as many as have a bounded number of deliveries, at least one."""
+        page: list[MessageRef] = []
+        deliveries = 0
+        for message in await self._backlog.messages_after(lane, *after, _PAGE_MESSAGES):
+            deliveries += message.fan_out
+            if message.batch > last_batch or (page and deliveries > _PAGE_DELIVERIES):
+                break
+            page.append(message)
+        return page
+
     async def _open(self, lane: Lane, page: Sequence[MessageRef], dead: Sequence[RunId]) -> int:
+        """Write down what dead runs may have sent of a page, let the rest wait; give how much that is."""
         if dead:
             await self._backlog.interrupt_deliveries(self._run_id, dead, page)
         rows = await self._backlog.unattempted(page)
         for row in rows:
             self._waiting.mark(lane, row.key.webhook_id, row.key.outbox_id)
         return len(rows)
-
-
-def _page(messages: Sequence[MessageRef], last_batch: int) -> list[MessageRef]:
-    """Give as many messages as have a bounded number of deliveries, at least one."""
-    page: list[MessageRef] = []
-    deliveries = 0
-    for message in messages:
-        deliveries += message.fan_out
-        if message.batch > last_batch or (page and deliveries > _PAGE_DELIVERIES):
-            break
-        page.append(message)
-    return page

@@ -16,17 +16,15 @@ from typing import Final, NamedTuple
 
 from dispatcher.core.delivery import Kind, Trigger
 from dispatcher.core.ids import OutboxId, WebhookId
-from dispatcher.core.lanes import Admission, Lane, Lanes, Payload, Pending
-from dispatcher.daemon.outage import Outage
+from dispatcher.core.lanes import Admission, Lane, Payload, Pending
+from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.backlog import Backlog, DueRow
 from dispatcher.store.ledger import Ledger
-from dispatcher.telemetry.health import Pulse
-from dispatcher.telemetry.metrics import Metrics
 
 _PAGE_ROWS: Final = 500
 _READ_AGAIN: Final = dt.timedelta(seconds=5)
 _LONGEST_SLEEP_S: Final = 2.0  # well below what is read again
-_LAST_ID: Final = 2**63 - 1
+_LATE_S: Final = 15.0
 BEGINNING: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # before anything was due
 
 
@@ -40,21 +38,14 @@ class Retries:
     """The schedule of one run."""
 
     def __init__(
-        self,
-        backlog: Backlog,
-        ledger: Ledger,
-        lanes: Lanes,
-        outage: Outage,
-        metrics: Metrics,
-        pulse: Pulse,
-        now: Callable[[], dt.datetime],
+        self, shared: Shared, backlog: Backlog, ledger: Ledger, now: Callable[[], dt.datetime] = utc_now
     ) -> None:
         self._backlog = backlog
         self._ledger = ledger
-        self._lanes = lanes
-        self._outage = outage
-        self._metrics = metrics
-        self._pulse = pulse
+        self._lanes = shared.lanes
+        self._outage = shared.outage
+        self._metrics = shared.metrics
+        self._pulse = shared.process.health.pulse("retries", _LATE_S)
         self._now = now
         self._cursor = _Cursor(BEGINNING, OutboxId(0), WebhookId(0))
         self._waiting: dict[WebhookId, tuple[dt.datetime, OutboxId]] = {}
@@ -73,7 +64,7 @@ class Retries:
         return min(self._cursor.due_at - _READ_AGAIN, *self._held.values(), *waiting, self._now())
 
     def expect(self, due_at: dt.datetime) -> None:
-        """A fact with a due time is durable."""
+        """Note a durable fact with a due time."""
         if due_at <= self._cursor.due_at:
             self._cursor = _Cursor(due_at - _READ_AGAIN, OutboxId(0), WebhookId(0))
         if self._expected is None or due_at < self._expected:
@@ -90,7 +81,7 @@ class Retries:
         return pending in self._held
 
     def settled(self, pending: Pending) -> None:
-        """An attempt that had been brought back has its fact."""
+        """Forget an attempt that had been brought back and now has its fact."""
         del self._held[pending]
         if pending.key.webhook_id in self._waiting:
             self.ring()
@@ -129,10 +120,8 @@ class Retries:
     async def _sweep(self, now: dt.datetime) -> bool:
         """Read one page of what is due for everybody; true when there may be more."""
         start = self._cursor
-        rows = await self._outage.patiently(
-            "retries", lambda: self._backlog.due(start, now, _PAGE_ROWS)
-        )
-        admitted = []
+        rows = await self._outage.patiently("retries", lambda: self._backlog.due(start, now, _PAGE_ROWS))
+        admitted: list[tuple[Pending, dt.datetime]] = []
         for row in rows:
             waiting_from = self._waiting.get(row.key.webhook_id)
             if waiting_from is not None and waiting_from < (row.due_at, row.key.outbox_id):

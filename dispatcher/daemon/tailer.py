@@ -1,9 +1,9 @@
 """Follows one lane of the outbox: reads what became visible, decides who is told, writes it down, queues it.
 
-How this works. A step reads a page, matches each row against webhooks at least as new as the row, and writes the
-messages, the deliveries and the lane's new position in one statement: a crash repeats the step or does not,
-and never does half. Room in memory is reserved before the write, so each delivery is written as "taken by
-this run" or "waits in the database", and a restart knows which ones may have been sent.
+How this works. A step reads a page, matches each row against webhooks at least as new as the row, and writes
+the messages, the deliveries and the lane's new position in one statement: a crash repeats the step or does
+not, and never does half. Room in memory is reserved before the write, so each delivery is written as "taken
+by this run" or "waits in the database", and a restart knows which ones may have been sent.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -19,18 +20,17 @@ import structlog
 from dispatcher.core.body import build_body
 from dispatcher.core.errors import DatabaseUnavailable
 from dispatcher.core.ids import DeliveryKey, WebhookId
-from dispatcher.core.lanes import Admission, Lane, Lanes, Payload, Pending
+from dispatcher.core.lanes import Admission, Lane, Payload, Pending
 from dispatcher.core.routing import OPERATIONAL, RoutedEvent
 from dispatcher.core.snapshot import Position
 from dispatcher.daemon.doorbell import Doorbell
-from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.progress import Progress
+from dispatcher.daemon.shared import Shared
 from dispatcher.daemon.waiting import Waiting
+from dispatcher.store.connection import Link
 from dispatcher.store.ledger import Ledger, MessageRow
 from dispatcher.store.outbox import OutboxReader, OutboxRow
-from dispatcher.store.registry import Registry, Webhook
-from dispatcher.telemetry.health import Pulse
-from dispatcher.telemetry.metrics import Metrics
+from dispatcher.store.registry import Webhook
 
 # One statement writes at most about this many deliveries, unless a single event goes to more.
 _MOST_DELIVERIES: Final = 10_000
@@ -39,48 +39,48 @@ _BREATH_S: Final = 0.02  # some batches of facts
 log = structlog.get_logger("tail")
 
 
+@dataclass(frozen=True)
+class Downstream:
+    """Where what is read goes on to."""
+
+    waiting: Waiting
+    progress: Progress
+    pushed: Callable[[], None]  # something was queued
+    stopped: Callable[[list[Webhook]], None]  # these webhooks are active no longer
+
+
 class Tailer:
     """The tail of one lane, in one run."""
 
     def __init__(
-        self,
-        lane: Lane,
-        reader: OutboxReader,
-        ledger: Ledger,
-        registry: Registry,
-        lanes: Lanes,
-        waiting: Waiting,
-        progress: Progress,
-        doorbell: Doorbell,
-        outage: Outage,
-        metrics: Metrics,
-        pulse: Pulse,
-        page_rows: int,
-        pushed: Callable[[], None],
-        stopped: Callable[[list[Webhook]], None],
+        self, shared: Shared, lane: Lane, link: Link, doorbell: Doorbell, downstream: Downstream
     ) -> None:
+        name = lane.name.lower()
+        self._name = f"tail of lane {name}"
         self._lane = lane
-        self._reader = reader
-        self._ledger = ledger
-        self._registry = registry
-        self._lanes = lanes
-        self._waiting = waiting
-        self._progress = progress
+        self._reader = OutboxReader(link, lane)
+        self._ledger = Ledger(link, shared.run_id)
+        self._registry = shared.registry
+        self._lanes = shared.lanes
+        self._waiting = downstream.waiting
+        self._progress = downstream.progress
+        self._pushed = downstream.pushed
+        self._stopped = downstream.stopped
         self._doorbell = doorbell
-        self._outage = outage
-        self._metrics = metrics.lanes[lane.name.lower()]
-        self._pulse = pulse
-        self._page_rows = page_rows
-        self._pushed = pushed
-        self._stopped = stopped
+        self._outage = shared.outage
+        self._metrics = shared.metrics.lanes[name]
+        self._page_rows = shared.process.config.tail.page_rows
         self._position: Position
         self._since = dt.date.min
         self._batch = 0
         self._system_id = 0
 
     async def begin(self) -> int:
-        """Find where the last run left the lane; give its last batch. Raises `OperatorError` after a restore."""
-        start = await self._outage.patiently(f"tail {self._lane.name}", self._reader.newest_position)
+        """Find where the last run left the lane; give its last batch.
+
+        Raises `OperatorError` after a restore into another server.
+        """
+        start = await self._outage.patiently(self._name, self._reader.newest_position)
         self._position, self._since = start.position, start.day
         self._batch, self._system_id = start.batch, start.system_id
         self._progress.begin(self._lane, start.batch)
@@ -88,11 +88,9 @@ class Tailer:
 
     async def run(self) -> None:
         """Follow the lane until cancelled."""
-        name = f"tail {self._lane.name}"
         while True:
             seen = self._doorbell.count
-            rows = await self._outage.patiently(name, self._step)
-            self._pulse.beat()
+            rows = await self._outage.patiently(self._name, self._step)
             if rows:
                 self._doorbell.busy()
             else:
@@ -176,13 +174,12 @@ class Tailer:
 
     async def _write(self, messages: list[MessageRow], position: Position) -> None:
         batch = self._batch + 1
-        name = f"tail {self._lane.name}"
         while True:
             try:
                 await self._ledger.fan_out(self._lane, batch, messages, position, self._system_id)
             except DatabaseUnavailable:
                 # Written or not? The position was written with it, so it tells.
-                newest = await self._outage.patiently(name, self._reader.newest_position)
+                newest = await self._outage.patiently(self._name, self._reader.newest_position)
                 if newest.batch == batch:
                     break
             else:

@@ -2,10 +2,10 @@
 
 How this works. When a delivery is not admitted, its webhook *waits* in that lane from that delivery on: later
 ones are not admitted either until this reader has caught up, so their order is kept. The reader goes to the
-database with the webhook's position, takes as many as there is room for, claims them and queues them. `safe` is the
-position up to which everything is settled: that is what a checkpoint remembers, so that a restart finds the
-rest. A row may be read twice (a transaction that commits late has a low id and moves the position back);
-whatever has a fact or is in memory is skipped.
+database with the webhook's position, takes as many as there is room for, claims them and queues them. `safe`
+is the position up to which everything is settled: that is what a checkpoint remembers, so that a restart
+finds the rest. A row may be read twice (a transaction that commits late has a low id and moves the position
+back); whatever has a fact or is in memory is skipped.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from dispatcher.core.ids import OutboxId, WebhookId
-from dispatcher.core.lanes import TAILED, Admission, Lane, Lanes, Payload, Pending
-from dispatcher.daemon.outage import Outage
-from dispatcher.store.backlog import Backlog
+from dispatcher.core.lanes import TAILED, Admission, Lane, Payload, Pending
+from dispatcher.daemon.shared import Shared
+from dispatcher.store.backlog import Backlog, WaitingRow
 from dispatcher.store.ledger import Ledger
-from dispatcher.telemetry.metrics import Metrics
 
 _PAGE_ROWS: Final = 256
 
@@ -39,14 +38,12 @@ class _Entry:
 class Waiting:
     """The webhooks that wait in each lane, and the loop that serves them."""
 
-    def __init__(
-        self, backlog: Backlog, ledger: Ledger, lanes: Lanes, outage: Outage, metrics: Metrics
-    ) -> None:
+    def __init__(self, shared: Shared, backlog: Backlog, ledger: Ledger) -> None:
         self._backlog = backlog
         self._ledger = ledger
-        self._lanes = lanes
-        self._outage = outage
-        self._metrics = metrics
+        self._lanes = shared.lanes
+        self._outage = shared.outage
+        self._metrics = shared.metrics
         self._entries: dict[tuple[Lane, WebhookId], _Entry] = {}
         self._wake = asyncio.Event()
         self.pushed = asyncio.Event()  # set when something was queued
@@ -81,7 +78,7 @@ class Waiting:
         return [(webhook_id, entry.safe) for (at, webhook_id), entry in self._entries.items() if at == lane]
 
     def settled(self, pending: Pending) -> None:
-        """A delivery that had been read back has its fact."""
+        """Count a delivery that had been read back and now has its fact."""
         at = (pending.lane, pending.key.webhook_id)
         entry = self._entries[at]
         entry.outstanding -= 1
@@ -117,17 +114,7 @@ class Waiting:
             "waiting", lambda: self._backlog.waiting(webhook_id, lane, entry.position, room)
         )
         admitted: list[Pending] = []
-        full = False
-        for row in rows:
-            answer = self._lanes.admit(lane, row.key, len(row.body))
-            if answer is Admission.FULL:
-                full = True
-                break
-            if not entry.rewound:
-                entry.position = row.key.outbox_id
-            if answer is Admission.ADMITTED:
-                payload = Payload(row.type, row.body, row.recorded_at, test=row.test)
-                admitted.append(Pending(row.key, lane, payload))
+        full = self._admit(entry, lane, rows, admitted)
         entry.outstanding += len(admitted)
         if not full and len(rows) < room and entry.marks == marks:
             entry.reading = False
@@ -142,3 +129,16 @@ class Waiting:
             for pending in admitted:
                 self._lanes.push(pending)
             self.pushed.set()
+
+    def _admit(self, entry: _Entry, lane: Lane, rows: list[WaitingRow], admitted: list[Pending]) -> bool:
+        """Admit rows while there is room, moving the position over them; true when there was none left."""
+        for row in rows:
+            answer = self._lanes.admit(lane, row.key, len(row.body))
+            if answer is Admission.FULL:
+                return True
+            if not entry.rewound:
+                entry.position = row.key.outbox_id
+            if answer is Admission.ADMITTED:
+                payload = Payload(row.type, row.body, row.recorded_at, test=row.test)
+                admitted.append(Pending(row.key, lane, payload))
+        return False

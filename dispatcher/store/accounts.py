@@ -103,7 +103,7 @@ async def owned_networks(database: Database, organization_id: int) -> frozenset[
     return frozenset(row["network_id"] for row in await database.fetch("networks_of", organization_id))
 
 
-async def create_key(  # noqa: PLR0913 - the columns of a key
+async def create_key(
     database: Database,
     organization: str = DEFAULT_ORGANIZATION,
     *,

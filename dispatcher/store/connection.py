@@ -78,9 +78,7 @@ class Link:
         async with self._turn:
             connection = self._connection
             if connection is None or connection.is_closed():
-                connection = self._connection = await connect(
-                    self._url, name=self._name, config=self._config
-                )
+                connection = self._connection = await connect(self._url, name=self._name, config=self._config)
             try:
                 with unavailable_when_away():
                     yield connection

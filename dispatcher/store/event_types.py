@@ -46,7 +46,7 @@ async def sample(database: Database, name: str) -> str | None:
     return row["sample"] if row else None
 
 
-async def add(  # noqa: PLR0913 - the columns of an event type
+async def add(
     database: Database,
     name: str,
     *,

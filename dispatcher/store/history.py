@@ -1,8 +1,9 @@
 """Reads the history of a webhook: its deliveries, the newest first, and everything that happened to one.
 
-How this works: deliveries are walked by their outbox id, along one index, backwards. A page looks at the
-next 10,000 deliveries at most, however long the history is; where a rare state or type was asked for and
-they held fewer than a page of it, the page comes short and says where the search goes on.
+How this works: deliveries are walked by their outbox id, along one index, backwards (those that failed or
+were cancelled along another one, that holds no others). A page looks at the next 10,000 of them at most,
+however long the history is; where few of those are what was asked for, the page comes short and says
+where the search goes on.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ async def search(database: Database, webhook_id: WebhookId, wanted: Search) -> D
                 QUERIES["matching_delivery_count"], webhook_id, first, last, *matching
             )
             if not more:
-                following = await connection.fetchval(QUERIES["window_end"], webhook_id, first, top)
+                following = await connection.fetchval(
+                    QUERIES["window_end"], webhook_id, first, top, wanted.state
+                )
     return Deliveries([_delivery(row, webhook_id) for row in rows], total, following)
 
 

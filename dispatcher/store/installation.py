@@ -1,4 +1,4 @@
-"""The installation's own constants: the key of its delivery ids, and whether our encryption key is the right one."""
+"""The installation's constants: the key of its delivery ids, and which encryption key it uses."""
 
 from __future__ import annotations
 

@@ -86,7 +86,10 @@ class Ledger:
     ) -> None:
         """Write messages, deliveries and the lane's position in one statement."""
         run_id = self._run_id
-        days, outbox_ids, webhook_ids, runs = [], [], [], []
+        days: list[dt.date] = []
+        outbox_ids: list[OutboxId] = []
+        webhook_ids: list[WebhookId] = []
+        runs: list[RunId | None] = []
         for message in messages:
             count = len(message.webhook_ids)
             days += [message.day] * count
@@ -155,7 +158,12 @@ class Ledger:
         return int(tag.rpartition(" ")[2])
 
     async def checkpoint(self, lane: int, batch: int, waiting: Sequence[tuple[WebhookId, OutboxId]]) -> None:
-        """Remember that everything up to `batch` was attempted, except for what the webhooks in `waiting` wait for."""
+        """Remember that everything up to `batch` was attempted.
+
+        Except for what webhooks wait for: of those in `waiting`, everything after the given event is open.
+        """
         encoded = msgspec.json.encode(waiting).decode()
-        if (await self._link.execute("checkpoint_append", lane, self._run_id, batch, encoded)) == "INSERT 0 0":
+        if (
+            await self._link.execute("checkpoint_append", lane, self._run_id, batch, encoded)
+        ) == "INSERT 0 0":
             raise LeaseLost("another run leads")

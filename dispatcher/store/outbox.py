@@ -85,7 +85,10 @@ class OutboxReader:
         return text
 
     async def read(self, position: Position, since: dt.date, limit: int) -> Page:
-        """Give the next rows after `position`, at most `limit`; `since`: the day `position.done` was taken on."""
+        """Give the next rows after `position`, at most `limit` of each kind.
+
+        `since` is the day on which `position.done` was taken: older partitions need no look.
+        """
         xid, outbox_id = position.range_start()
         fixed = None if position.complete else str(position.target)
         # For an unfinished target the stragglers come first and the range may not be reached yet.

@@ -83,6 +83,7 @@ class Recent:
                 event_recorded_at=row["recorded_at"],
                 last_attempt_at=row["started_at"],
                 error=row["error_class"],
+                duration_ms=_milliseconds(row["duration_ms"]),
                 **_same(
                     row,
                     "webhook",
@@ -107,9 +108,8 @@ class Recent:
                 event=row["type"],
                 attempt=row["attempt_no"],
                 error=row["error_class"],
-                **_same(
-                    row, "webhook", "kind", "state", "trigger", "recorded_at", "started_at", "duration_ms"
-                ),
+                duration_ms=_milliseconds(row["duration_ms"]),
+                **_same(row, "webhook", "kind", "state", "trigger", "recorded_at", "started_at"),
                 **_same(row, "status_code", "error_message", "next_attempt_at", "reason"),
             )
             for row in rows
@@ -124,6 +124,11 @@ class Recent:
 
 def _name(ids: DeliveryIds, row: asyncpg.Record) -> str:
     return ids.encode(DeliveryKey(row["day"], row["outbox_id"], row["webhook_id"]))
+
+
+def _milliseconds(duration_ms: float | None) -> float | None:
+    """Drop the digits that single precision made up."""
+    return None if duration_ms is None else round(duration_ms, 3)
 
 
 def _same(row: Mapping[str, Any], *names: str) -> dict[str, Any]:

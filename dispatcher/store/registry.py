@@ -50,6 +50,13 @@ class Webhook(msgspec.Struct, frozen=True):
             return headers
         return [(name, "(hidden)" if name in self.hidden else value) for name, value in headers]
 
+    @property
+    def why_inactive(self) -> str | None:
+        """Say why nothing may be sent to it; None while it is active."""
+        if self.deleted:
+            return "webhook deleted"
+        return None if self.active else self.disabled_reason or "webhook deactivated"
+
     def signer_at(self, now: dt.datetime) -> Signer:
         """Give the signer that is in force: the old secret until the rotation's grace is over."""
         if self.next_signer is not None and now >= self.next_signer[0]:
@@ -69,11 +76,12 @@ class Registry:
         self.routes = Routes((), {})
 
     async def refresh(self, version: int | None = None) -> list[Webhook]:
-        """Load what changed, unless `version` is known already; give the webhooks that stopped being active."""
+        """Load what changed, unless `version` is known already; give the webhooks that became inactive."""
         if version is not None and version <= self.version:
             return []
-        async with self._link.use() as connection, connection.transaction(
-            isolation="repeatable_read", readonly=True
+        async with (
+            self._link.use() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             newest: int = await connection.fetchval(QUERIES["registry_version"])
             rows = await connection.fetch(QUERIES["registry_webhooks"], self.version)

@@ -37,9 +37,11 @@ class Vault:
         return _FORMAT + nonce + self._cipher.encrypt(nonce, secret.encode(), webhook_public_id.encode())
 
     def open(self, sealed: bytes, webhook_public_id: str) -> str:
-        """Decrypt a webhook's secret; raises `OperatorError` when the key is not the one it was sealed with."""
+        """Decrypt a webhook's secret; raises `OperatorError` when it was sealed with another key."""
         if sealed[:1] != _FORMAT:
-            raise OperatorError(f"the secret of {webhook_public_id} is in a format that this version does not know")
+            raise OperatorError(
+                f"the secret of {webhook_public_id} is in a format that this version does not know"
+            )
         nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
             return self._cipher.decrypt(nonce, ciphertext, webhook_public_id.encode()).decode()

@@ -54,7 +54,7 @@ class Wakeup:
     async def wake(self) -> None:
         """Tell producers not to ring any more."""
         async with self._link.use() as connection:
-            if self._locked is connection:
+            if self._locked is not None and self._locked is connection:
                 self._locked = None
                 await connection.fetchval("select pg_advisory_unlock($1, $2)", *_LOCK)
 

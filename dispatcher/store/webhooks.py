@@ -74,7 +74,7 @@ class NewTest(msgspec.Struct, frozen=True):
     recorded_at: dt.datetime
 
 
-async def create(  # noqa: PLR0913 - whose, what, and by whom
+async def create(
     database: Database,
     vault: Vault,
     organization_id: int,
@@ -124,7 +124,7 @@ async def get(database: Database, organization_id: int, webhook_id: str) -> Webh
     return _webhook(row, health[row["id"]])
 
 
-async def change(  # noqa: PLR0913 - whose, which, what, and by whom
+async def change(
     database: Database,
     vault: Vault,
     organization_id: int,

@@ -23,6 +23,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from dispatcher import __version__
+from dispatcher.core.lanes import Lane
 from dispatcher.telemetry.histogram import HistogramVec
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Result = Literal["delivered", "retry", "failed", "cancelled"]
 WakeupSource = Literal["doorbell", "busy_poll", "idle_poll"]
 
-LANES: Final = ("alert", "event", "routine", "retry", "recovery")  # in the order in which they go
+LANES: Final = tuple(lane.name.lower() for lane in Lane)  # in the order in which they go
 WAKEUP_SOURCES: Final[tuple[WakeupSource, ...]] = ("doorbell", "busy_poll", "idle_poll")
 
 _ATTEMPT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30)

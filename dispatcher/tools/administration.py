@@ -111,7 +111,7 @@ async def revoke_key(config: Config, key_id: str) -> int:
     return 0
 
 
-async def add_event_type(  # noqa: PLR0913, the columns of an event type
+async def add_event_type(
     config: Config, name: str, *, description: str, fields: Sequence[str], sample: str, priority: str
 ) -> int:
     """Register an event type; `fields` as `name:kind`, `sample` as JSON or the path of a file of it."""

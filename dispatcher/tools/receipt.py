@@ -67,7 +67,7 @@ class Receipt(msgspec.Struct, frozen=True):
             return None
 
 
-def examine(  # noqa: PLR0913, the parts of a request and what to check it with
+def examine(
     *,
     method: str,
     path: str,

@@ -47,7 +47,7 @@ INVARIANTS: Final = {
 class EmbeddedServer:
     """One cluster of our own. `settings` override PostgreSQL's for this run: tests trade safety for speed."""
 
-    def __init__(  # noqa: PLR0913, all but the first are options
+    def __init__(
         self,
         data_dir: Path,
         *,

@@ -7,17 +7,23 @@ select coalesce((select o.id from outbox o where o.day >= $1 order by o.day, o.i
 
 -- deliveries: deliveries of webhook $1 with outbox ids from $2 to $3, the newest first
 -- With state $4, type $5, recorded since $6 and before $7, where given. Looks at 10,000 of them at most,
--- one by one and only until $9 are found (the laterals have limits, so that they are not flattened into
--- joins that would read everything).
+-- one by one and only until $9 are found: the laterals have limits, so that they are not flattened into
+-- joins that would read everything. Those that failed or were cancelled are found by an index of their own.
 select p.outbox_id, p.day, p.type, p.occurred_at, p.recorded_at, p.test, p.state, p.next_attempt_at,
        coalesce(a.attempts, 0) as attempts, a.status_code, a.error_class, a.error_message
   from (
     select d.outbox_id, d.day, o.type, o.occurred_at, o.recorded_at, o.test,
            coalesce(last.state, 'pending') as state, last.next_attempt_at
       from (
-        select day, outbox_id from delivery
-         where webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
-         order by outbox_id desc limit 10000) d
+        (select day, outbox_id from delivery
+          where coalesce($4, '') not in ('failed', 'cancelled')
+            and webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
+          order by outbox_id desc limit 10000)
+        union all
+        (select max(day), outbox_id from delivery_event
+          where $4 in ('failed', 'cancelled') and state in ('failed', 'cancelled') and state = $4
+            and webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
+          group by outbox_id order by outbox_id desc limit 10000)) d
       cross join lateral (
         select o.type, o.occurred_at, o.recorded_at, o.test from outbox o
          where o.day = d.day and o.id = d.outbox_id limit 1) o
@@ -45,9 +51,15 @@ select count(*) from (
 -- matching_delivery_count: how many of the newest 10,000 of them match
 select count(*)
   from (
-    select day, outbox_id from delivery
-     where webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
-     order by outbox_id desc limit 10000) d
+    (select day, outbox_id from delivery
+      where coalesce($4, '') not in ('failed', 'cancelled')
+        and webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
+      order by outbox_id desc limit 10000)
+    union all
+    (select max(day), outbox_id from delivery_event
+      where $4 in ('failed', 'cancelled') and state in ('failed', 'cancelled') and state = $4
+        and webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
+      group by outbox_id order by outbox_id desc limit 10000)) d
   cross join lateral (
     select o.type, o.recorded_at from outbox o where o.day = d.day and o.id = d.outbox_id limit 1) o
   left join lateral (
@@ -60,9 +72,16 @@ select count(*)
    and ($7::timestamptz is null or o.recorded_at < $7);
 
 -- window_end: the last of the 10,000 deliveries that a page looks at, where there are more
-select outbox_id from delivery
- where webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
- order by outbox_id desc offset 9999 limit 1;
+select outbox_id from (
+    (select outbox_id from delivery
+      where coalesce($4, '') not in ('failed', 'cancelled')
+        and webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
+      order by outbox_id desc offset 9999 limit 1)
+    union all
+    (select outbox_id from delivery_event
+      where $4 in ('failed', 'cancelled') and state in ('failed', 'cancelled') and state = $4
+        and webhook_id = $1 and outbox_id >= $2 and outbox_id <= $3
+      group by outbox_id order by outbox_id desc offset 9999 limit 1)) d;
 
 -- delivery_message: the event of a delivery; of a test also before it was fanned out
 select o.type, o.occurred_at, o.recorded_at, o.test, m.body,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from dispatcher.core.errors import OperatorError
+from dispatcher.core.errors import DispatcherError, OperatorError
 from dispatcher.store.accounts import READ, WRITE, create_key
+from dispatcher.store.embedded import EmbeddedError
 from dispatcher.store.producer import Producer, Written, open_producer
 from dispatcher.store.recent import Recent
 from dispatcher.tools.demo.api import ManagementApi
@@ -21,6 +22,7 @@ from dispatcher.tools.demo.story import RETRY_DELAYS_S, SUBSCRIBERS, Scene, Subs
 from dispatcher.tools.demo.tally import Tally
 from dispatcher.tools.receiver import Endpoint, Reply, receiving
 from dispatcher.tools.session import open_database
+from dispatcher.tools.terminal import complain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +37,14 @@ _POLL_S: Final = 0.05
 
 
 async def demo(*, once: bool) -> int:
-    """Run the demo; with `once` it ends by itself, 0 only if all that it expected came true."""
-    return await _Demo().run(once=once)
+    """Run the demo; with `once` it ends by itself, 0 only if all that it expected came true, else 1."""
+    status = 1
+    try:
+        status = await _Demo().run(once=once)
+    except* (DispatcherError, EmbeddedError) as group:
+        for error in group.exceptions:
+            complain(f"✗ {error}")
+    return status
 
 
 class _Demo:
@@ -129,7 +137,7 @@ class _Demo:
             arrival = self._tally.arrived(receipt, reply)
             self._changed.set()
             if arrival is None:
-                self._screen.stranger(receipt.event, receipt.path)
+                self._screen.stranger(receipt, reply)
             else:
                 self._screen.arrival(arrival, late=arrival.scene.number != self._shown)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dispatcher.tools.demo.daemon import Daemon
     from dispatcher.tools.demo.story import Scene, Subscriber
     from dispatcher.tools.demo.tally import Arrival, Tally
+    from dispatcher.tools.receipt import Receipt
+    from dispatcher.tools.receiver import Reply
 
 
 class Screen:
@@ -62,7 +64,7 @@ class Screen:
         parts = [
             f"{arrival.subscriber.name:<8}",
             f"attempt {receipt.attempt}",
-            self._signatures(arrival),
+            self._signatures(receipt),
             f"{duration(arrival.latency_s):>8}",
             paint(str(arrival.status), "green") if fine else paint(f"{arrival.status}, on purpose", "yellow"),
         ]
@@ -70,15 +72,22 @@ class Screen:
             parts.append(paint(f"(event {arrival.scene.number}, {receipt.delivery_id})", "dim"))
         say(f"      {paint('→', 'green' if fine else 'yellow')} {'  '.join(parts)}")
 
-    def _signatures(self, arrival: Arrival) -> str:
-        checks = (arrival.receipt.grillo, arrival.receipt.standard)
+    def _signatures(self, receipt: Receipt) -> str:
+        checks = (receipt.grillo, receipt.standard)
         if all(check is Check.VALID for check in checks):
             return self._paint("✓ both signatures", "green")
         return self._paint(f"✗ signatures {checks[0]}, {checks[1]}", "red")
 
-    def stranger(self, event_type: str, path: str) -> None:
-        """Show a request that the story did not announce."""
-        say(f"      {self._paint('→', 'cyan')} {event_type or 'a request'} on {path}")
+    def stranger(self, receipt: Receipt, reply: Reply) -> None:
+        """Show a request that the story did not announce: somebody plays."""
+        envelope, age_s = receipt.envelope() or {}, receipt.age_s()
+        say(
+            "",
+            f"        {self._paint(describe(receipt.event, envelope.get('data')) or receipt.event, 'bold')}",
+            f"      {self._paint('→', 'cyan')} {receipt.path[1:]:<8}  attempt {receipt.attempt}  "
+            f"{self._signatures(receipt)}  {reply.status}"
+            + ("" if age_s is None else f"  {duration(age_s)} after its timestamp"),
+        )
 
     def summary(self, tally: Tally, problems: list[str]) -> None:
         """Sum up, with everything that is missing or wrong."""
@@ -101,20 +110,20 @@ class Screen:
 
     def invitation(self, daemon: Daemon, key: str) -> None:
         """Tell how to play on."""
+        config = ["--config", str(daemon.config_path)]
+        program = str(Path(sys.argv[0]))
+        sensor = '{"sensor_id":"sen_mine","station_code":"MINE","last_seen":"2024-01-15T14:30:00Z"}'
         insert = (
-            "INSERT INTO outbox (type, data) VALUES ('event.detected', "
-            '\'{"event_id":"evt_mine","origin_time":"2024-01-15T14:32:41.500Z",'
-            '"latitude":37.7749,"longitude":-122.4194,"magnitude":4.2}\')'
-        )
-        program = shlex.join(
-            [str(Path(sys.argv[0])), "history", "--follow", "--config", str(daemon.config_path)]
+            "INSERT INTO outbox (type, data) VALUES ('event.detected', json_build_object("
+            "'event_id', 'evt_mine', 'origin_time', now(), 'latitude', 37.77, 'longitude', -122.42, "
+            "'magnitude', 4.2))"
         )
         say(
             "",
             self._paint("It keeps running. From another terminal:", "bold"),
-            f"  {daemon.psql_line()}",
-            f"  {daemon.psql_line()} -c {shlex.quote(insert)}",
+            f'  {daemon.psql_line()} -c "{insert}"',
+            f"  echo {shlex.quote(sensor)} | {shlex.join([program, 'emit', 'sensor.offline', *config])}",
+            f"  {shlex.join([program, 'history', '--follow', *config])}",
             f"  curl -H 'Authorization: Bearer {key}' {daemon.api_url}/v1/webhooks",
-            f"  {program}",
             "Ctrl-C ends everything and removes its files.",
         )

@@ -1,0 +1,60 @@
+"""What the loops share: of the process, for as long as it lives; of one run, for as long as it leads."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dispatcher.config import Config
+    from dispatcher.core.ids import DeliveryIds, RunId
+    from dispatcher.core.lanes import Lanes
+    from dispatcher.daemon.outage import Outage
+    from dispatcher.sender import Sender
+    from dispatcher.store.connection import Database
+    from dispatcher.store.lease import Lease
+    from dispatcher.store.registry import Registry
+    from dispatcher.store.vault import Vault
+    from dispatcher.telemetry.health import Health
+    from dispatcher.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Process:
+    """Made once by the composition root."""
+
+    config: Config
+    database: Database
+    vault: Vault
+    ids: DeliveryIds
+    sender: Sender
+    lease: Lease
+    outage: Outage
+    metrics: Metrics
+    health: Health
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Made anew for each run."""
+
+    process: Process
+    run_id: RunId
+    lanes: Lanes
+    registry: Registry
+
+    @property
+    def outage(self) -> Outage:
+        """Whether the database answers, as all loops see it."""
+        return self.process.outage
+
+    @property
+    def metrics(self) -> Metrics:
+        """The process's metrics."""
+        return self.process.metrics
+
+
+def utc_now() -> dt.datetime:
+    """Give the wall clock's time: due times and envelopes are wall-clock times."""
+    return dt.datetime.now(dt.UTC)

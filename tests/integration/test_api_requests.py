@@ -1,0 +1,240 @@
+"""The management API: keys, limits, and every way in which a request can be wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dispatcher.api.app import ROUTES
+from dispatcher.config import Api, Config
+from dispatcher.store import accounts
+from tests.management import Management, management
+from tests.postgres import Database
+
+REQUEST_ID = re.compile(r"req_[0-9a-hjkmnp-tv-z]{26}")
+
+
+@pytest.fixture
+async def api(database: Database) -> AsyncIterator[Management]:
+    """Run the API over a fresh database, with a client that may read and write."""
+    async with management(database.url) as running:
+        yield running
+
+
+async def test_every_answer_is_an_envelope_with_a_request_id(api: Management) -> None:
+    """Answers carry the id in the body and in a header; good ones also the time."""
+    good = await api.ask("GET", "/v1/webhooks")
+    assert REQUEST_ID.fullmatch(good.body["meta"]["request_id"])
+    assert good.body["meta"]["request_id"] == good.headers["X-Request-Id"]
+    written = dt.datetime.fromisoformat(good.body["meta"]["timestamp"])
+    assert written.utcoffset() == dt.timedelta()
+    bad = await api.ask("GET", "/v1/nothing")
+    assert REQUEST_ID.fullmatch(bad.body["meta"]["request_id"])
+    assert bad.body["meta"]["request_id"] == bad.headers["X-Request-Id"] != good.headers["X-Request-Id"]
+    assert ("application/json", "no-store") == (bad.headers["Content-Type"], bad.headers["Cache-Control"])
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Basic grk_x", "grk_x", "Bearer grk_unknown", "Bearer \u00e9"]
+)
+async def test_without_a_valid_key_there_is_no_answer(api: Management, header: str) -> None:
+    """401 with the scheme that is expected, whatever was sent instead of a key."""
+    reply = await api.ask("GET", "/v1/webhooks", headers={"Authorization": header})
+    assert (401, "unauthorized") == (reply.status, reply.code)
+    assert reply.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+async def test_expired_and_revoked_keys_open_nothing(api: Management) -> None:
+    """A key ends at its time, or at once when it is revoked."""
+    now = dt.datetime.now(dt.UTC)
+    expired = await api.new_key(expires_at=now - dt.timedelta(seconds=1))
+    lasting = await api.new_key(expires_at=now + dt.timedelta(hours=1))
+    assert (await api.ask("GET", "/v1/webhooks", key=expired)).status == 401
+    assert (await api.ask("GET", "/v1/webhooks", key=lasting)).status == 200
+    store = api.context.database
+    keys = await accounts.list_keys(store)
+    assert keys is not None
+    assert keys[-1].hint == lasting[-4:]
+    assert keys[-1].last_used_at is not None
+    assert await accounts.revoke_key(store, keys[-1].public_id)
+    assert not await accounts.revoke_key(store, keys[-1].public_id)
+    assert (await api.ask("GET", "/v1/webhooks", key=lasting)).status == 401
+
+
+async def test_keys_are_stored_as_hashes_only(api: Management, database: Database) -> None:
+    """Nothing in the database opens the API."""
+    key = await api.new_key(name="probe")
+    connection = await database.connect()
+    for table in ("api_key", "audit"):
+        dump = await connection.fetchval(f"select string_agg(t::text, ' ') from {table} t")
+        assert key not in dump
+        assert "probe" in dump
+    await connection.close()
+
+
+async def test_scopes_open_what_they_say(api: Management) -> None:
+    """Reading needs a scope to read, changing one to write; writing includes reading, admin both."""
+    webhook = (await api.new_webhook())["id"]
+    keys = {scope: await api.new_key([scope]) for scope in accounts.SCOPES}
+    keys["none"] = await api.new_key([])
+    for route in ROUTES:
+        path = route.path.format(webhook_id=webhook, delivery_id="dlv_x")
+        for scope, key in keys.items():
+            allowed = scope in {"admin", "write:webhooks", route.scope}
+            if route.method == "DELETE" and allowed:
+                continue  # the webhook is still needed
+            reply = await api.ask(route.method, path, {} if route.body else None, key=key)
+            assert allowed == (reply.status != 403), (route, scope, reply.text)
+            if not allowed:
+                assert reply.code == "forbidden"
+
+
+async def test_a_key_has_a_rate(database: Database) -> None:
+    """A key that asks too often is told when to come back; another key is not affected."""
+    async with management(database.url, Config(api=Api(rate_limit_per_minute=3))) as api:
+        other = await api.new_key()
+        left = [(await api.ask("GET", "/v1/webhooks")).headers["X-RateLimit-Remaining"] for _ in range(3)]
+        assert ["2", "1", "0"] == left
+        reply = await api.ask("GET", "/v1/webhooks")
+        assert (429, "rate_limit_exceeded") == (reply.status, reply.code)
+        assert 1 <= int(reply.headers["Retry-After"]) <= 60
+        assert ("3", "0") == (reply.headers["X-RateLimit-Limit"], reply.headers["X-RateLimit-Remaining"])
+        assert int(reply.headers["X-RateLimit-Reset"]) > 1_700_000_000
+        assert (await api.ask("GET", "/v1/webhooks", key=other)).status == 200
+
+
+async def test_unknown_paths_and_methods_are_envelopes(api: Management) -> None:
+    """404 and 405 come in the same form as everything else."""
+    for path in ("/", "/v1", "/v2/webhooks", "/v1/webhooks/", "//v1/webhooks", "/v1/webhooks/%2e%2e/x"):
+        reply = await api.ask("GET", path)
+        assert (404, "not_found") == (reply.status, reply.code), path
+    reply = await api.ask("PUT", "/v1/webhooks", {})
+    assert (405, "method_not_allowed") == (reply.status, reply.code)
+    assert {"GET", "HEAD", "POST"} == set(reply.headers["Allow"].split(", "))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[]",
+        b'"x"',
+        b"null",
+        b"NaN",
+        b'{"url": "\xff"}',
+        b'{"url": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"filter":' + b'{"a":' * 20_000,
+        b'{"active": ' + b"1" * 5_000 + b"}",
+        b'{"active": 1e999}',
+        b"\xef\xbb\xbf{}",
+        b"{} {}",
+        b"\x00",
+    ],
+)
+async def test_what_is_not_json_is_refused(api: Management, content: bytes) -> None:
+    """No body, however strange, does more than make a 400."""
+    reply = await api.ask("POST", "/v1/webhooks", raw=content)
+    assert (400, ["body"]) == (reply.status, [field for field, _ in reply.details])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"a\x00b": 1},
+        {"filter": {"a": ["\x00"]}},
+        {"events": ["\x00"]},
+        {"events": [{}] * 1000},
+        {"events": ["x" * 100_000]},
+        {"events": [f"event.{number}" for number in range(1000)]},
+        {"secret": "\x00" * 8},
+        {"description": "\x00"},
+        {"network_ids": ["\x00"]},
+        {"network_ids": [str(number) for number in range(10_000)]},
+        {"active": 10**40},
+        {"headers": {"x" * 100_000: ""}},
+        {str(number): 1 for number in range(5_000)},
+    ],
+)
+async def test_no_value_makes_an_error_of_ours(api: Management, fields: dict[str, object]) -> None:
+    """Characters that PostgreSQL cannot hold, and values beyond all measure, are the client's to mend."""
+    wanted = {"url": "https://receiver.example/", "events": ["event.detected"], **fields}
+    reply = await api.ask("POST", "/v1/webhooks", wanted)
+    assert reply.status == 400
+    assert 1 <= len(reply.details) <= 100
+
+
+async def test_a_body_has_a_size(database: Database) -> None:
+    """What is longer than the configuration allows is refused, whether its length was announced or not."""
+    async with management(database.url, Config(api=Api(max_body_bytes=1000))) as api:
+        reply = await api.ask("POST", "/v1/webhooks", {"url": "x" * 1000})
+        assert (413, "payload_too_large") == (reply.status, reply.code)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16", "nonsense"],
+)
+async def test_a_body_must_say_that_it_is_json(api: Management, content_type: str) -> None:
+    """Another content type is refused with the one that is expected; so are other charsets."""
+    reply = await api.ask("POST", "/v1/webhooks", {}, headers={"Content-Type": content_type})
+    assert (415, "unsupported_media_type") == (reply.status, reply.code)
+    assert reply.headers["Accept"] == "application/json"
+
+
+async def test_a_body_that_cannot_be_unpacked_is_refused(api: Management) -> None:
+    """A content encoding that the bytes do not have is the client's mistake."""
+    reply = await api.ask("POST", "/v1/webhooks", raw=b"not gzip", headers={"Content-Encoding": "gzip"})
+    assert (400, "invalid_request") == (reply.status, reply.code)
+
+
+async def test_concurrent_changes_all_happen(api: Management) -> None:
+    """Changes of one webhook take their turns; none is lost."""
+    webhook = (await api.new_webhook())["id"]
+    path = f"/v1/webhooks/{webhook}"
+    changes = [{"description": "d"}, {"headers": {"X-A": "1"}}, {"events": ["*"]}, {"active": False}]
+    replies = await asyncio.gather(*(api.ask("PATCH", path, change) for change in changes))
+    assert [200] * 4 == [reply.status for reply in replies]
+    shown = (await api.ask("GET", path)).data
+    assert ("d", {"X-A": "1"}, ["*"], False) == (
+        shown["description"],
+        shown["headers"],
+        shown["events"],
+        shown["active"],
+    )
+
+
+async def test_without_the_database_clients_are_asked_to_wait(database: Database) -> None:
+    """503 with Retry-After while PostgreSQL is away, and answers again once it is back."""
+    async with management(database.url) as api:
+        connection = await database.connect()
+        name = await connection.fetchval("select current_database()")
+        await connection.close()
+        admin = await Database(database.url.rpartition("/")[0] + "/postgres").connect()
+        try:
+            await admin.execute(f"alter database {name} allow_connections false")
+            await admin.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name
+            )
+            reply = await api.ask("GET", "/v1/webhooks")
+            assert (503, "unavailable") == (reply.status, reply.code)
+            assert int(reply.headers["Retry-After"]) >= 1
+            await admin.execute(f"alter database {name} allow_connections true")
+            assert (await api.ask("GET", "/v1/webhooks")).status == 200
+        finally:
+            await admin.close()
+
+
+async def test_a_bug_is_an_envelope_too(api: Management, database: Database) -> None:
+    """What nobody foresaw answers 500 with the request's id and without its insides."""
+    connection = await database.connect()
+    await connection.execute("alter table webhook rename to webhook_elsewhere")
+    reply = await api.ask("GET", "/v1/webhooks")
+    await connection.close()
+    assert (500, "internal_error") == (reply.status, reply.code)
+    assert reply.headers["X-Request-Id"] in reply.body["error"]["message"]
+    assert "webhook_elsewhere" not in reply.text

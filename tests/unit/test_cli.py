@@ -1,0 +1,180 @@
+"""The command line: what is accepted, and what each end is called."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dispatcher.cli import _COMMANDS, _status, main
+from dispatcher.config import Config, Database, Delivery, Ops, Secrets, load, redacted
+from dispatcher.core.errors import DatabaseUnavailable, OperatorError
+from dispatcher.store.embedded import EmbeddedError
+from dispatcher.tools.arguments import parse
+from dispatcher.tools.configuration import toml_lines, warnings
+
+EVERY_COMMAND = [
+    ["serve"],
+    ["migrate"],
+    ["check-config"],
+    ["org", "create", "acme"],
+    ["org", "list"],
+    ["key", "create"],
+    ["key", "list"],
+    ["key", "revoke", "key_1"],
+    ["event-type", "add", "station.moved", "--description", "moved", "--sample", "{}"],
+    ["event-type", "list"],
+    ["emit"],
+    ["listen"],
+    ["history"],
+    ["demo"],
+]
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_every_command_takes_the_configuration_before_or_after_its_arguments(command: list[str]) -> None:
+    """`--config FILE` may stand on either side; without it there is none."""
+    assert "x.toml" == parse(["--config", "x.toml", *command]).config
+    assert "x.toml" == parse([*command, "--config", "x.toml"]).config
+    assert "x.toml" == parse([command[0], "--config", "x.toml", *command[1:]]).config
+    assert parse(command).config is None
+
+
+def test_every_accepted_command_does_something() -> None:
+    """What the parser accepts is either handled by itself or in the table of commands."""
+    accepted = {parse(command).command for command in EVERY_COMMAND}
+    assert accepted == set(_COMMANDS) | {"serve", "check-config", "listen", "demo"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["org"],
+        ["key", "create", "--scope", "write"],
+        ["key", "create", "--expires-in", "0"],
+        ["emit", "--occurred-at", "yesterday"],
+        ["listen", "--port", "65536"],
+        ["listen", "--status", "100"],
+        ["listen", "--hang", "--status", "500"],
+        ["history", "--limit", "0"],
+        ["event-type", "add", "x.y", "--sample", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_end_with_usage_and_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What does not fit is told with the usage, on standard error."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert 2 == end.value.code
+    assert "usage: dispatcher" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints name and version and ends with 0."""
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert 0 == end.value.code
+    assert "grillo-dispatcher 0.1.0\n" == capsys.readouterr().out
+
+
+def test_a_wrong_configuration_ends_with_2_and_every_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that is wrong is told at once, a line each, and nothing is printed on standard output."""
+    file = tmp_path / "wrong.toml"
+    file.write_text('datadir = "x"\n[delivery]\ntimeout_s = -1\n')
+    assert 2 == main(["check-config", "--config", str(file)])
+    out, err = capsys.readouterr()
+    assert "" == out
+    assert 2 == err.count("dispatcher: ")
+    assert "datadir: unknown key" in err
+    assert "delivery.timeout_s: expected" in err
+
+
+def test_check_config_prints_what_can_be_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The effective configuration comes as TOML that means the same; secrets do not come."""
+    file = tmp_path / "config.toml"
+    file.write_text(
+        '[database]\nurl = "postgresql://me:hunter2@db/x"\n'
+        "[delivery]\nretry_delays_s = [1, 2.5]\nrequire_https = false\n"
+        f'[secrets]\nencryption_key = "{"A" * 43}="\n'
+    )
+    assert 0 == main(["check-config", "--config", str(file)])
+    out, err = capsys.readouterr()
+    assert redacted(load(file, {})) == _normal(tomllib.loads(out))
+    assert "hunter2" not in out + err
+    assert "AAAA" not in out + err
+    assert "warning: delivery.require_https is false" in err
+
+
+def _normal(tables: dict[str, object]) -> dict[str, object]:
+    return redacted(msgspec.convert(tables, Config))
+
+
+def test_toml_escapes_text() -> None:
+    """A value with quotes, backslashes and line ends survives."""
+    wanted = {"data_dir": 'a "b" \\ \n ü', "tail": {"rows": 3, "on": True, "list": ["x", "y"], "ratio": 0.5}}
+    assert wanted == tomllib.loads("\n".join(toml_lines(wanted)))
+
+
+SAFE = Config(
+    database=Database(url="postgresql://localhost/x"), secrets=Secrets(encryption_key="A" * 43 + "=")
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "open_files", "expected"),
+    [
+        (SAFE, 10_000, []),
+        (SAFE, -1, []),  # no limit
+        (SAFE, 1024, ["delivery.max_in_flight"]),
+        (Config(), 10_000, ["database.url", "secrets.encryption_key"]),
+        (
+            msgspec.structs.replace(
+                SAFE,
+                ops=Ops(listen="0.0.0.0:9470"),
+                delivery=Delivery(
+                    require_https=False, allowed_networks=("10.0.0.0/8",), retry_delays_s=(1.0,)
+                ),
+            ),
+            10_000,
+            ["delivery.require_https", "delivery.allowed_networks", "delivery.retry_delays_s", "ops.listen"],
+        ),
+    ],
+)
+def test_what_is_allowed_but_perhaps_not_meant_is_told(
+    config: Config, open_files: int, expected: list[str]
+) -> None:
+    """Each warning begins with the key that it is about."""
+    assert expected == [warning.split()[0] for warning in warnings(config, open_files)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OperatorError("do this"), 2),
+        (EmbeddedError("install that"), 2),
+        (DatabaseUnavailable("refused"), 3),
+        (ExceptionGroup("tasks", [ExceptionGroup("inner", [DatabaseUnavailable("refused")])]), 3),
+        (KeyboardInterrupt(), 130),
+        (asyncio.CancelledError(), 143),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_every_end_has_its_status(error: BaseException, status: int) -> None:
+    """Statuses tell scripts whose turn it is; an error in a task group is the error inside."""
+    assert status == _status(error)
+
+
+def test_a_bug_is_no_status() -> None:
+    """What nobody foresaw keeps its traceback."""
+    with pytest.raises(ZeroDivisionError):
+        _status(ZeroDivisionError())
