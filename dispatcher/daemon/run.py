@@ -21,6 +21,7 @@ from dispatcher.core.ids import RunId
 from dispatcher.core.lanes import TAILED, Lane, Lanes, Limits, Pending
 from dispatcher.daemon.attempts import Attempts
 from dispatcher.daemon.checkpoints import Checkpoints
+from dispatcher.daemon.disabler import Disabler
 from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.recorder import Recorder
@@ -34,6 +35,7 @@ from dispatcher.store.connection import Link
 from dispatcher.store.lease import RENEW_EVERY_S
 from dispatcher.store.ledger import FactRow, Ledger
 from dispatcher.store.registry import Registry, Webhook
+from dispatcher.store.streaks import Streaks
 from dispatcher.store.wakeup import Wakeup
 
 log = structlog.get_logger("run")
@@ -76,6 +78,7 @@ class Run:
         }
         self._rescuer = Rescuer(shared, self._backlog, self._waiting, self._retries)
         self._checkpoints = Checkpoints(shared, self._ledger, self._progress, self._waiting, self._retries)
+        self._disabler = Disabler(shared, Streaks(self._link("disabler"), run_id))
         self._cancellations: asyncio.Queue[Webhook] = asyncio.Queue()
         self._rescued = False
         for lane in Lane:
@@ -111,6 +114,7 @@ class Run:
                         self._pump_read_back(self._retries.pushed),
                         self._ring_due(),
                         self._cancel(),
+                        self._disabler.run(),
                     )
                 ]
                 log.info("leading", run=self._run_id)
@@ -204,6 +208,7 @@ class Run:
             self._waiting.room_freed()
         else:
             self._waiting.settled(pending)
+        self._disabler.recorded(fact)
         if fact.next_attempt_at is not None:
             self._retries.expect(fact.next_attempt_at)
 

@@ -1,0 +1,107 @@
+"""What the figures are compared with: a bare, tuned aiohttp client, and a bare NOTIFY; no dispatcher, no table.
+
+The client sends requests that the dispatcher has sent before, header and body, over kept-alive connections:
+uvloop, no cookie jar, URL and headers prepared once, the body as bytes, the answer read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import aiohttp
+import asyncpg
+from multidict import CIMultiDict
+from yarl import URL
+
+from bench.child import Order, obey
+
+# The sender's own; the client adds them again.
+_FRAMING = frozenset({"host", "content-length"})
+CHANNEL = "bench"
+
+
+class Baseline:
+    """The orders that it takes."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession
+        self._requests: list[tuple[CIMultiDict[str], bytes]] = []
+        self._url = URL()
+        self._heard_ns: list[int] = []
+
+    async def begin(self) -> None:
+        """Open the session."""
+        self._session = aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=0),
+            skip_auto_headers=("Accept", "Accept-Encoding"),
+        )
+
+    async def carry_out(self, order: Order) -> Any:
+        """`prepare`, `flood`, `post`, `listen`, `heard`."""
+        match order["do"]:
+            case "prepare":
+                self._url = URL(order["url"])
+                self._requests = [_parse(sample) for sample in order["samples"]]
+                return len(self._requests)
+            case "flood":
+                return await self._flood(order["seconds"], order["connections"])
+            case "post":
+                handed_over_ns = time.monotonic_ns()
+                await self._post(0)
+                return handed_over_ns
+            case "listen":
+                connection = await asyncpg.connect(order["database_url"], ssl=False)
+                await connection.add_listener(CHANNEL, self._hear)
+                return None
+            case "heard":
+                while len(self._heard_ns) < order["count"]:
+                    await asyncio.sleep(0.001)
+                return self._heard_ns
+            case unknown:
+                raise ValueError(unknown)
+
+    async def _flood(self, seconds: float, connections: int) -> dict[str, float]:
+        done = 0
+        started = time.monotonic()
+        ends = started + seconds
+        cpu_before = time.process_time()
+
+        async def work(number: int) -> None:
+            nonlocal done
+            while time.monotonic() < ends:
+                await self._post(number)
+                done += 1
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(connections):
+                group.create_task(work(number))
+        return {
+            "requests": done,
+            "seconds": time.monotonic() - started,
+            "cpu_s": time.process_time() - cpu_before,
+        }
+
+    async def _post(self, number: int) -> None:
+        headers, body = self._requests[number % len(self._requests)]
+        async with self._session.post(self._url, data=body, headers=headers) as response:
+            await response.read()
+            if response.status != 200:
+                raise RuntimeError(f"the sink answered {response.status}")
+
+    def _hear(self, *_details: object) -> None:
+        self._heard_ns.append(time.monotonic_ns())
+
+
+def _parse(sample: str) -> tuple[CIMultiDict[str], bytes]:
+    head, _, body = sample.partition("\r\n\r\n")
+    fields = [line.partition(": ") for line in head.split("\r\n")[1:]]
+    kept = [(name, value) for name, _, value in fields if name.lower() not in _FRAMING]
+    return CIMultiDict(kept), body.encode("latin-1")
+
+
+if __name__ == "__main__":
+    baseline = Baseline()
+    obey(baseline.carry_out, baseline.begin)

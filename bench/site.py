@@ -1,0 +1,207 @@
+"""Everything that a measurement needs, running: PostgreSQL, the dispatcher, the receiver, the baseline.
+
+How this works. The dispatcher and the baseline's client share one core and take turns on it; PostgreSQL, the
+receiver and the bench itself have the other. PostgreSQL is the embedded one as it comes, on a disk, with fsync
+on. The webhooks of each series subscribe to a network of their own, so that one dispatcher serves all series.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import structlog
+
+from bench.child import Child, running_child
+from bench.machine import cores
+from dispatcher.config import Database as DatabaseConfig
+from dispatcher.store import webhooks
+from dispatcher.store.connection import Database
+from dispatcher.store.embedded import EmbeddedServer
+from dispatcher.store.embedded.home import find_home
+from dispatcher.store.schema import migrate
+from dispatcher.store.vault import Vault
+
+_ROOT: Final = Path(__file__).parents[1]
+_READY_WITHIN_S: Final = 60.0
+_STOP_WITHIN_S: Final = 45.0
+_MEMORY: Final = Path("/dev/shm")
+_CONFIG: Final = """\
+[database]
+url = {url}
+[api]
+listen = "127.0.0.1:0"
+[ops]
+listen = "127.0.0.1:{ops_port}"
+[delivery]
+require_https = false
+allowed_networks = ["127.0.0.0/8"]
+[log]
+format = "json"
+[secrets]
+encryption_key = {key}
+"""
+
+
+class Site:
+    """What runs, and how to speak to it."""
+
+    def __init__(self, database_url: str, postmaster_pid: int, sink: Child, baseline: Child) -> None:
+        self.database_url: Final = database_url
+        self.postmaster_pid: Final = postmaster_pid
+        self.sink: Final = sink
+        self.baseline: Final = baseline
+        self.sink_url = ""
+        self.secret: Final = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+        self.dispatcher_pid = 0
+        self.producer: asyncpg.Connection
+        self._vault_key: Final = secrets.token_bytes(32)
+        self._ops_port = _free_port()
+        self._log_path: Path
+
+    async def begin(self, plan: Mapping[str, int]) -> None:
+        """Make the schema and the webhooks: for each series, how many."""
+        self.sink_url = f"http://127.0.0.1:{await self.sink.ask('port')}"
+        await migrate(self.database_url, DatabaseConfig())
+        self.producer = await asyncpg.connect(self.database_url, ssl=False)
+        organization: int = await self.producer.fetchval("select id from organization")
+        database = Database(self.database_url, DatabaseConfig())
+        vault = Vault(self._vault_key)
+        for series, count in plan.items():
+            for number in range(count):
+                fields = webhooks.WebhookFields(
+                    url=f"{self.sink_url}/{series}/{number}", events=("event.*",), network_ids=(series,)
+                )
+                await webhooks.create(database, vault, organization, fields, secret=self.secret, actor="bench")
+        await database.close()
+
+    @contextlib.asynccontextmanager
+    async def dispatcher(self, directory: Path, core: int) -> AsyncIterator[None]:
+        """Run `dispatcher serve` on a core; its log goes to a file in memory, as to a journal."""
+        config = directory / "bench.toml"
+        key = base64.b64encode(self._vault_key).decode()
+        config.write_text(
+            _CONFIG.format(url=json.dumps(self.database_url), ops_port=self._ops_port, key=json.dumps(key)),
+            encoding="utf-8",
+        )
+        memory = _MEMORY if os.access(_MEMORY, os.W_OK) else directory
+        descriptor, name = tempfile.mkstemp(prefix="grillo-bench-", suffix=".log", dir=memory)
+        self._log_path = Path(name)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bench.pinned", str(core)),
+            *(sys.executable, "-m", "dispatcher", "serve", "--config", str(config)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            cwd=_ROOT,
+        )
+        os.close(descriptor)
+        self.dispatcher_pid = process.pid
+        try:
+            async with asyncio.timeout(_READY_WITHIN_S):
+                while not await asyncio.to_thread(self._ready):
+                    if process.returncode is not None:
+                        raise RuntimeError(f"the dispatcher did not start:\n{self.last_words()}")
+                    await asyncio.sleep(0.05)
+            yield
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    async with asyncio.timeout(_STOP_WITHIN_S):
+                        await process.wait()
+                except TimeoutError:
+                    process.kill()
+                    await process.wait()
+            self._log_path.unlink()
+
+    def last_words(self) -> str:
+        """Give the end of the dispatcher's log."""
+        return "\n".join(self._log_path.read_text(errors="replace").splitlines()[-10:])
+
+    def trim_log(self) -> None:
+        """Empty the log, which is kept in memory."""
+        os.truncate(self._log_path, 0)
+
+    def _get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ops_port}{path}", timeout=10) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    def _ready(self) -> bool:
+        try:
+            self._get("/readyz")
+        except OSError:
+            return False
+        return True
+
+    async def metric(self, name: str) -> float:
+        """Read one of the dispatcher's metrics: the sum of its series."""
+        page = await asyncio.to_thread(self._get, "/metrics")
+        return sum(map(float, re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", page, re.MULTILINE)))
+
+    async def recorded(self, series: str) -> tuple[int, int]:
+        """Count a series' deliveries in the database, and the attempts of it that answered 2xx."""
+        row = await self.producer.fetchrow(
+            """
+            select count(*), count(e.status_code)
+              from delivery d join webhook w on w.id = d.webhook_id and $1 = any (w.network_ids)
+              left join delivery_event e on (e.day, e.outbox_id, e.webhook_id) = (d.day, d.outbox_id, d.webhook_id)
+                                        and e.status_code between 200 and 299
+            """,
+            series,
+        )
+        return row[0], row[1]
+
+
+@contextlib.asynccontextmanager
+async def running_site(plan: Mapping[str, int]) -> AsyncIterator[Site]:
+    """Run everything for the block, with `plan` webhooks for each series; leaves nothing behind."""
+    measured, other = cores()
+    directory = Path(tempfile.mkdtemp(prefix="grillo-bench-"))
+    directory.chmod(0o711)  # PostgreSQL refuses root: another user runs it then, and has to get there
+    data_dir = directory / "var"
+    os.sched_setaffinity(0, {other})  # of ourselves, and so of PostgreSQL
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
+    server = EmbeddedServer(data_dir, log=structlog.get_logger())
+    try:
+        database_url = await server.start()
+        postmaster = int((find_home(data_dir).cluster / "postmaster.pid").read_text().split()[0])
+        async with (
+            running_child("bench.sink", other) as sink,
+            running_child("bench.baseline", measured) as baseline,
+        ):
+            site = Site(database_url, postmaster, sink, baseline)
+            await site.begin(plan)
+            try:
+                async with site.dispatcher(directory, measured):
+                    yield site
+            finally:
+                await site.producer.close()
+    finally:
+        await server.stop()
+        if data_dir.exists():
+            await asyncio.to_thread(shutil.rmtree, find_home(data_dir).path, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port

@@ -1,0 +1,43 @@
+-- failing_webhooks: active webhooks whose latest attempts all failed, and since when; tests do not count
+-- An edit of the webhook (a new URL, a reactivation) begins a new streak.
+select w.id, w.public_id, w.url, streak.since, latest.recorded_at as latest_at
+  from webhook w
+  cross join lateral (
+      select e.recorded_at, e.error_class from delivery_event e
+       where e.webhook_id = w.id and e.kind = 'attempted' and e.trigger <> 'test' and e.recorded_at > w.updated_at
+       order by e.recorded_at desc limit 1) latest
+  cross join lateral (
+      select e.recorded_at as since from delivery_event e
+       where e.webhook_id = w.id and e.kind = 'attempted' and e.trigger <> 'test'
+         and e.recorded_at > coalesce((
+             select s.recorded_at from delivery_event s
+              where s.webhook_id = w.id and s.kind = 'attempted' and s.trigger <> 'test'
+                and s.error_class is null and s.recorded_at > w.updated_at
+              order by s.recorded_at desc limit 1), w.updated_at)
+       order by e.recorded_at limit 1) streak
+ where w.active and w.deleted_at is null and latest.error_class is not null
+   and streak.since < clock_timestamp() - make_interval(secs => $1);
+
+-- all_gone: whether every attempt of a delivery was answered with 410
+select bool_and(status_code is not distinct from 410) from delivery_event
+ where day = $1 and outbox_id = $2 and webhook_id = $3 and kind = 'attempted';
+
+-- announce_failing: tell the organization's other webhooks, once for each streak
+insert into outbox (type, data, dedup_key)
+values ('webhook.failing', json_build_object('webhook_id', $1::text, 'url', $2::text, 'failing_since', $3::text),
+        'webhook.failing ' || $1 || ' ' || $3)
+on conflict do nothing;
+
+-- disable_webhook: deactivate a webhook, say why, and tell the organization's other webhooks
+with held as materialized (
+    select run_id from lease where run_id = $1
+), stopped as (
+    update webhook set active = false, disabled_reason = $3, updated_at = clock_timestamp()
+      from held where id = $2 and active and deleted_at is null
+    returning public_id, url
+), noted as (
+    insert into audit (actor, action, subject, details)
+    select 'dispatcher', 'webhook.disabled', public_id, json_build_object('reason', $3::text) from stopped
+)
+insert into outbox (type, data)
+select 'webhook.disabled', json_build_object('webhook_id', public_id, 'url', url, 'reason', $3::text) from stopped;
