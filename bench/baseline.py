@@ -7,6 +7,7 @@ uvloop, no cookie jar, URL and headers prepared once, the body as bytes, the ans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from bench.child import Order, obey
 
@@ -68,8 +68,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to answer."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Answer every request that is complete."""

@@ -40,6 +40,7 @@ from dispatcher.store.vault import Vault
 _ROOT: Final = Path(__file__).parents[1]
 _READY_WITHIN_S: Final = 60.0
 _STOP_WITHIN_S: Final = 45.0
+_RUN: Final = os.environ.get("BENCH_RUN", "-m dispatcher").split()
 _MEMORY: Final = Path("/dev/shm")
 _CONFIG: Final = """\
 [database]
@@ -104,7 +105,7 @@ class Site:
         self._log_path = Path(name)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bench.pinned", str(core)),
-            *(sys.executable, "-m", "dispatcher", "serve", "--config", str(config)),
+            *(sys.executable, *_RUN, "serve", "--config", str(config)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from dispatcher.core.signature import Signer
 from dispatcher.tools.receipt import Receipt, examine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 NOW = dt.datetime(2024, 1, 15, 14, 32, 50, tzinfo=dt.UTC)
 SECRET = "the shared secret"

@@ -61,6 +61,8 @@ class Attempts:
         self._closing = False
         self._log = log.bind()
         self._encode = msgspec.json.Encoder().encode
+        self._sending: set[asyncio.Task[None]] = set()
+        self._cut: set[asyncio.Task[None]] = set()
         self._workers = 0
         self._none = asyncio.Event()
         self._none.set()
@@ -88,6 +90,12 @@ class Attempts:
             self._none.clear()
             self._group.create_task(self._work(pending))
 
+    def cut_off(self) -> None:
+        """End every request under way: another process may lead by now, and send the same delivery."""
+        for task in self._sending:
+            self._cut.add(task)
+            task.cancel()
+
     async def _work(self, first: Pending) -> None:
         pending: Pending | None = first
         try:
@@ -97,7 +105,7 @@ class Attempts:
                 except Exception:
                     # A bug of ours, met on this delivery alone, must not end the run: it would meet it again.
                     log.exception("attempt broke", outbox_id=pending.key.outbox_id)
-                    await self._postpone(pending)
+                    await self._interrupted(pending, "internal error", _AFTER_A_BUG)
                 pending = None if self._closing or not self._lease.trusted else self._lanes.take()
         finally:
             self._workers -= 1
@@ -115,7 +123,10 @@ class Attempts:
         started_at = utc_now()
         headers = self._headers(pending, webhook, started_at)
         clock = time.perf_counter()
-        outcome = await self._sender.send(Message(webhook.url, headers, pending.payload.body))
+        outcome = await self._send(Message(webhook.url, headers, pending.payload.body))
+        if outcome is None:
+            await self._interrupted(pending, "the lead could not be confirmed in time", dt.timedelta())
+            return
         duration_s = time.perf_counter() - clock
         self._lanes.landed(pending)
         trigger = Trigger.TEST if pending.payload.test else pending.trigger
@@ -139,8 +150,23 @@ class Attempts:
             fact = cancelled(pending.key, pending.attempt_no + 1, verdict.failures, reason)
         await self._recorder.put(fact, pending)
 
-    async def _postpone(self, pending: Pending) -> None:
-        """Record that an attempt broke on our side, whether it had left or not, and try again later."""
+    async def _send(self, message: Message) -> Outcome | None:
+        """Send; None when the request was cut off."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        self._sending.add(task)
+        try:
+            return await self._sender.send(message)
+        except asyncio.CancelledError:
+            if task not in self._cut or task.uncancel():
+                raise  # the run itself ends
+            return None
+        finally:
+            self._sending.discard(task)
+            self._cut.discard(task)
+
+    async def _interrupted(self, pending: Pending, reason: str, after: dt.timedelta) -> None:
+        """Record that an attempt ended on our side, whether it had left or not, and when the next is due."""
         if pending.in_flight:
             self._lanes.landed(pending)
         fact = FactRow(
@@ -153,8 +179,8 @@ class Attempts:
             state=pending.state,
             trigger=pending.trigger,
             failures=pending.failures,
-            reason="internal error",
-            next_attempt_at=utc_now() + _AFTER_A_BUG,
+            reason=reason,
+            next_attempt_at=utc_now() + after,
         )
         await self._recorder.put(fact, pending)
 

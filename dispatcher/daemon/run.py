@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -37,6 +38,8 @@ from dispatcher.store.ledger import FactRow, Ledger
 from dispatcher.store.registry import Registry, Webhook
 from dispatcher.store.streaks import Streaks
 from dispatcher.store.wakeup import Wakeup
+
+_WATCH_TRUST_S: Final = 0.25  # well below the second by which we trust ourselves for less
 
 log = structlog.get_logger("run")
 
@@ -115,6 +118,7 @@ class Run:
                         self._ring_due(),
                         self._cancel(),
                         self._disabler.run(),
+                        self._watch_trust(),
                     )
                 ]
                 log.info("leading", run=self._run_id)
@@ -148,6 +152,16 @@ class Run:
             # The facts of what is cut off are missing: the next run writes them down as interrupted.
             raise DrainExpired(f"{self.lanes.in_flight} requests were cut off after drain_s") from None
         log.info("drained")
+
+    async def _watch_trust(self) -> None:
+        """Cut requests off when the lease could not be renewed in time, and go on when it could."""
+        while True:
+            await asyncio.sleep(_WATCH_TRUST_S)
+            if not self._lease.trusted:
+                log.warning("the lead could not be confirmed in time", in_flight=self.lanes.in_flight)
+                self._attempts.cut_off()
+                while not self._lease.trusted:
+                    await asyncio.sleep(_WATCH_TRUST_S)
 
     async def _renew(self) -> None:
         while True:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _NO_TIMEOUT: Final = ClientTimeout()  # deadlines are our own
 _NEXT_ADDRESS_AFTER_S: Final = 0.25  # RFC 8305: a silent address is joined by the next after this
-_TLS_GOODBYE_S: Final = 2.0  # a receiver gets this long to end TLS politely
+_TLS_GOODBYE_S: Final = 1.0  # a receiver gets this long to end TLS politely
 
 
 class CheckedConnector(BaseConnector):

@@ -89,7 +89,6 @@ class Recent:
                     "webhook",
                     "state",
                     "attempts",
-                    "duration_ms",
                     "status_code",
                     "next_attempt_at",
                     "reason",

@@ -24,9 +24,9 @@ EXIT_STATUSES: Final = (
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; ends the process with status 2, and usage, for what does not fit."""
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     if parsed.command == "listen" and parsed.hang and parsed.status is not None:
-        _parser().error("listen: --hang gives no answer, so there is no --status to give")
+        parser().error("listen: --hang gives no answer, so there is no --status to give")
     return parsed
 
 
@@ -57,15 +57,16 @@ def _add_config(parser: argparse.ArgumentParser, default: object) -> None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of every command."""
+    root = argparse.ArgumentParser(
         prog="dispatcher",
         description="Webhook dispatcher for seismic networks: what is inserted into the outbox is delivered.",
         epilog=EXIT_STATUSES,
     )
-    parser.add_argument("--version", action="version", version=f"grillo-dispatcher {__version__}")
-    _add_config(parser, None)
-    commands = _Commands(parser.add_subparsers(metavar="COMMAND", required=True))
+    root.add_argument("--version", action="version", version=f"grillo-dispatcher {__version__}")
+    _add_config(root, None)
+    commands = _Commands(root.add_subparsers(metavar="COMMAND", required=True))
     commands.add("serve", "run the dispatcher: tail the outbox, deliver, serve the management API")
     commands.add("migrate", "create or complete the database's schema; safe to run again")
     commands.add("check-config", "print the configuration as it will be used, and warn")
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--once", action="store_true", help="end after the replay: 0 if all arrived and verified"
     )
-    return parser
+    return root
 
 
 def _add_administration(commands: _Commands) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import re
+import socket
 from collections.abc import AsyncIterator
+from typing import Self
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,6 +20,57 @@ from tests.management import Management, management
 from tests.postgres import Database
 
 REQUEST_ID = re.compile(r"req_[0-9a-hjkmnp-tv-z]{26}")
+
+
+class Wire:
+    """The network between the API and PostgreSQL: it can be cut and mended."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._target = (parts.hostname or "", parts.port or 0)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port: int = probe.getsockname()[1]
+        self.url = url.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{self._port}")
+        self._open: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.mend()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut()
+
+    async def mend(self) -> None:
+        """Let connections through."""
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", self._port)
+
+    async def cut(self) -> None:
+        """End all connections, and let no new one through."""
+        if self._server is not None:
+            self._server.close()
+            for writer in self._open:
+                writer.transport.abort()
+            await self._server.wait_closed()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        ends = {writer, far_writer}
+        self._open |= ends
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pass(reader, far_writer))
+                both.create_task(self._pass(far_reader, writer))
+        finally:
+            self._open -= ends
+
+    @staticmethod
+    async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):  # the wire was cut
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.close()
 
 
 @pytest.fixture
@@ -209,24 +264,15 @@ async def test_concurrent_changes_all_happen(api: Management) -> None:
 
 
 async def test_without_the_database_clients_are_asked_to_wait(database: Database) -> None:
-    """503 with Retry-After while PostgreSQL is away, and answers again once it is back."""
-    async with management(database.url) as api:
-        connection = await database.connect()
-        name = await connection.fetchval("select current_database()")
-        await connection.close()
-        admin = await Database(database.url.rpartition("/")[0] + "/postgres").connect()
-        try:
-            await admin.execute(f"alter database {name} allow_connections false")
-            await admin.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name
-            )
-            reply = await api.ask("GET", "/v1/webhooks")
-            assert (503, "unavailable") == (reply.status, reply.code)
-            assert int(reply.headers["Retry-After"]) >= 1
-            await admin.execute(f"alter database {name} allow_connections true")
-            assert (await api.ask("GET", "/v1/webhooks")).status == 200
-        finally:
-            await admin.close()
+    """503 with Retry-After while PostgreSQL cannot be reached, and answers again once it can."""
+    wire = Wire(database.url)
+    async with wire, management(wire.url) as api:
+        await wire.cut()
+        reply = await api.ask("GET", "/v1/webhooks")
+        assert (503, "unavailable") == (reply.status, reply.code)
+        assert int(reply.headers["Retry-After"]) >= 1
+        await wire.mend()
+        assert (await api.ask("GET", "/v1/webhooks")).status == 200
 
 
 async def test_a_bug_is_an_envelope_too(api: Management, database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tomllib
 from pathlib import Path
 
@@ -47,6 +48,18 @@ def test_every_accepted_command_does_something() -> None:
     """What the parser accepts is either handled by itself or in the table of commands."""
     accepted = {parse(command).command for command in EVERY_COMMAND}
     assert accepted == set(_COMMANDS) | {"serve", "check-config", "listen", "demo"}
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_every_option_is_documented(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`docs/reference/cli.md` has a section on each command, with a word on each of its options."""
+    name = parse(command).command
+    text = (Path(__file__).parents[2] / "docs/reference/cli.md").read_text("utf-8")
+    sections = {part.partition("`")[0]: part for part in text.split("\n## `dispatcher ")[1:]}
+    with pytest.raises(SystemExit):
+        main([*name.split(), "--help"])
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help", "--config"}
+    assert [] == [option for option in sorted(options) if f"`{option}" not in sections[name]]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -13,9 +13,13 @@ from dispatcher.store.producer import NewEvent
 from dispatcher.store.recent import LatestDelivery
 from dispatcher.tools.demo.story import SUBSCRIBERS, Scene, Subscriber, read_story
 from dispatcher.tools.demo.tally import Tally
-from dispatcher.tools.receipt import Receipt
 from dispatcher.tools.receiver import Reply
 from tests.signed import NOTHING, NOW, request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dispatcher.tools.receipt import Receipt
 
 
 class TestTally:

@@ -198,7 +198,7 @@ async def test_connect_timeout() -> None:
             filler.connect_ex(full.getsockname())
             fillers.append(filler)
         config = msgspec.structs.replace(LOCAL, connect_timeout_s=0.2)
-        async with AiohttpSender(config) as sender:
+        async with AiohttpSender(config) as sender, asyncio.timeout(LOCAL.connect_timeout_s):
             outcome = await sender.send(message(f"http://127.0.0.1:{full.getsockname()[1]}/"))
         for filler in fillers:
             filler.close()

@@ -16,6 +16,7 @@ from tests.receiver import (
     endless,
     hang,
     interim,
+    later,
     raw,
     response,
     stall,
@@ -45,8 +46,9 @@ async def test_deadline(script: Behaviour, expected: ErrorClass) -> None:
         await receiver.wait_until(lambda: receiver.open == 0)
 
 
-async def test_receiver_that_reads_nothing() -> None:
-    """A receiver that accepts and reads nothing is left at the deadline, and what was unsent is dropped."""
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_receiver_that_reads_nothing(*, cancelled: bool) -> None:
+    """When an exchange ends early, at the deadline or cancelled, what was unsent is dropped at once."""
     gate = asyncio.Event()
     received = 0
 
@@ -59,9 +61,14 @@ async def test_receiver_that_reads_nothing() -> None:
 
     body = b"x" * 16_000_000
     async with Receiver(on_connect=read_late) as receiver, AiohttpSender(HASTY) as sender:
-        outcome = await sender.send(message(receiver.url(), body=body))
-        assert isinstance(outcome, NoAnswer)
-        assert outcome.error is ErrorClass.TIMEOUT
+        sending = asyncio.ensure_future(sender.send(message(receiver.url(), body=body)))
+        if cancelled:
+            await receiver.wait_until(lambda: receiver.connections == 1)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+        else:
+            assert error_class(await sending) is ErrorClass.TIMEOUT
         gate.set()
         await receiver.wait_until(lambda: receiver.open == 0)
         assert received < len(body)
@@ -84,17 +91,16 @@ async def test_answer_before_the_request_was_read() -> None:
 
 async def test_deadline_of_a_kept_connection() -> None:
     """Each exchange has its whole time, also on a connection that served one before."""
-    gate = asyncio.Event()
-    async with Receiver([answer(), hang()]) as receiver, AiohttpSender(HASTY) as sender:
+    loop = asyncio.get_running_loop()
+    async with Receiver([later(0.15), hang()]) as receiver, AiohttpSender(HASTY) as sender:
         first = await sender.send(message(receiver.url()))
-        gate.set()
-        before = asyncio.get_running_loop().time()
+        before = loop.time()
         second = await sender.send(message(receiver.url()))
-        took = asyncio.get_running_loop().time() - before
+        took_s = loop.time() - before
     assert receiver.connections == 1
     assert error_class(first) is None
     assert error_class(second) is ErrorClass.TIMEOUT
-    assert took >= HASTY.timeout_s - 0.01
+    assert took_s >= HASTY.timeout_s - 0.01
 
 
 @pytest.mark.parametrize(
@@ -116,6 +122,14 @@ async def test_endless_body(head: bytes) -> None:
         assert len(outcome.body) == LOCAL.keep_response_bytes
         await receiver.wait_until(lambda: receiver.open == 0)
         assert receiver.sent_bytes < 16_000_000  # the kernel's buffers, at the most
+
+
+async def test_long_body_is_not_read_further_than_its_bound() -> None:
+    """Once the bound is passed, nothing more is waited for."""
+    start = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"y" * (LOCAL.max_response_bytes + 1)
+    outcome = await outcome_of(raw(start, then=hang()))
+    assert isinstance(outcome, Answered)
+    assert outcome.body_truncated is True
 
 
 async def test_endless_tiny_chunks() -> None:
@@ -175,9 +189,21 @@ async def test_informational_answers_before_the_final_one() -> None:
     assert outcome.status == 201
 
 
-async def test_switching_protocols_is_a_failure() -> None:
-    """101 is no success: nobody asked for another protocol."""
-    outcome = await outcome_of(
-        raw(b"HTTP/1.1 101 Sure\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", then=hang())
-    )
-    assert error_class(outcome) is ErrorClass.UNEXPECTED_STATUS
+@pytest.mark.parametrize("headers", [b"", b"Upgrade: websocket\r\nConnection: upgrade\r\n"])
+async def test_switching_protocols_is_a_failure(headers: bytes) -> None:
+    """101 is no success, since nobody asked for another protocol, and ends the connection."""
+    switching = raw(b"HTTP/1.1 101 Sure\r\n" + headers + b"\r\n", then=hang())
+    async with Receiver([switching, answer()]) as receiver, AiohttpSender(LOCAL) as sender:
+        assert error_class(await sender.send(message(receiver.url()))) is ErrorClass.UNEXPECTED_STATUS
+        assert error_class(await sender.send(message(receiver.url()))) is None
+        assert receiver.connections == 2
+
+
+@pytest.mark.parametrize("length", [0, 4095, 4096, 4097, 65_536])
+async def test_kept_part_of_a_body(length: int) -> None:
+    """Of a body within the bounds, the first part is kept, and it is said whether that was all."""
+    body = bytes(range(256)) * 256
+    outcome = await outcome_of(answer(200, [], body[:length]))
+    assert isinstance(outcome, Answered)
+    assert outcome.body == body[: min(length, LOCAL.keep_response_bytes)]
+    assert outcome.body_truncated is (length > LOCAL.keep_response_bytes)

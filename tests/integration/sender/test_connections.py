@@ -14,7 +14,9 @@ from tests.receiver import (
     Receiver,
     after,
     answer,
+    close,
     hang,
+    interim,
     raw,
     reset,
     response,
@@ -30,6 +32,16 @@ async def test_connection_is_kept_alive(sender: AiohttpSender) -> None:
             assert isinstance(outcome, Answered)
             assert outcome.status == expected
         assert receiver.connections == 1
+
+
+async def test_exchanges_on_a_connection_share_nothing_else(sender: AiohttpSender) -> None:
+    """What was seen in one exchange does not colour the next."""
+    async with Receiver([interim(2), close()]) as receiver:
+        first = await sender.send(message(receiver.url()))
+        second = await sender.send(message(receiver.url()))
+        assert receiver.connections == 1
+    assert error_class(first) is None
+    assert error_class(second) is ErrorClass.RESET
 
 
 async def test_concurrent_requests_do_not_wait_for_each_other(sender: AiohttpSender) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ import pytest
 from dispatcher.core.outcome import ErrorClass, NoAnswer, error_class
 from dispatcher.sender import AiohttpSender
 from tests.certificates import Authority
-from tests.receiver import Receiver, answer, close, endless, hang, reset
+from tests.receiver import Receiver, answer, close, endless, hang, reset, response
 from tests.sending import HASTY, LOCAL, message, names
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from tests.receiver import Behaviour
@@ -136,18 +138,51 @@ async def test_client_certificate_is_not_there(authority: Authority) -> None:
 async def _refusal_of(context: ssl.SSLContext) -> NoAnswer:
     """Send to a server that refuses TLS with an alert, which asyncio's own does not always get to send."""
 
-    def serve(listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        with connection, contextlib.suppress(OSError):
-            context.wrap_socket(connection, server_side=True).close()
+    def serve(connection: socket.socket) -> None:
+        with connection.dup() as plain:
+            with contextlib.suppress(OSError):
+                context.wrap_socket(connection, server_side=True).close()
+            plain.shutdown(socket.SHUT_WR)
+            while plain.recv(65_536):  # closing with data unread would be a reset, which overtakes the alert
+                pass
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        async with AiohttpSender(LOCAL) as sender:
-            serving = asyncio.to_thread(serve, listener)
-            url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
-            outcome, _ = await asyncio.gather(sender.send(message(url)), serving)
+    async with _listening(serve) as url, AiohttpSender(LOCAL) as sender:
+        outcome = await sender.send(message(url))
     assert isinstance(outcome, NoAnswer)
     return outcome
+
+
+async def test_goodbye_that_is_not_returned(authority: Authority) -> None:
+    """The end of the sender waits only shortly for receivers that do not answer TLS's goodbye."""
+    context = authority.server("127.0.0.1")
+    released = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            tls.recv(65_536)
+            tls.send(response())
+            released.wait(30)
+
+    async with _listening(serve) as url:
+        async with asyncio.timeout(10), AiohttpSender(LOCAL) as sender:
+            outcome = await sender.send(message(url))
+        released.set()
+    assert error_class(outcome) is None
+
+
+@contextlib.asynccontextmanager
+async def _listening(serve: Callable[[socket.socket], None]) -> AsyncIterator[str]:
+    """Serve one connection in a thread, by the ssl module's own sockets."""
+
+    def accept(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            serve(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.to_thread(accept, listener))
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,108 @@
+"""The fault harness: producers, subscribers and the daemon on one database, and the count at the end.
+
+    async with Harness(database.url, seed=7) as world:
+        await world.subscribe(["*"], prompt)
+        async with daemons(world.url, tmp_path) as house:
+            daemon = await house.start()
+            async with world.producing(events):
+                …  any fault, at any time drawn from `world.rng`  …
+            await world.settled()
+        await world.conserved()
+
+Every choice comes from the seed, which is printed: a failure can be looked for again with the same one
+(processes and clocks differ each time, so it need not come back at once).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final, Self
+
+import asyncpg
+
+from tests.acceptance.conservation import UNFINISHED, History, violations
+from tests.acceptance.producer import Ledger, produce
+from tests.acceptance.subscriber import Subscriber
+from tests.postgres import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from types import TracebackType
+
+    from tests.acceptance.producer import Event
+    from tests.acceptance.subscriber import Manner
+
+RETRY_DELAYS_S: Final = "0.3,0.6,1.2"
+MOST_ATTEMPTS: Final = 4
+SETTLE_S: Final = 60.0
+
+
+class Harness:
+    """The world around the daemon; an async context manager."""
+
+    def __init__(self, url: str, seed: int) -> None:
+        self.url = url
+        self.rng = random.Random(seed)
+        self.ledger = Ledger()
+        self.subscribers: list[Subscriber] = []
+        self._stack = AsyncExitStack()
+        print(f"seed {seed}")  # noqa: T201 - pytest shows it with a failure
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def subscribe(self, events: Sequence[str], manner: Manner) -> Subscriber:
+        """Add a webhook whose server behaves like this."""
+        one = Subscriber(events, manner)
+        await one.register(self._stack, self.url)
+        self.subscribers.append(one)
+        return one
+
+    @asynccontextmanager
+    async def producing(
+        self, events: Sequence[Event], *, producers: int = 3, pause_s: float = 0.01
+    ) -> AsyncIterator[None]:
+        """Insert all these events while the block runs, by several producers; ends when both have."""
+        seeds = [random.Random(self.rng.random()) for _ in range(producers)]
+        async with asyncio.TaskGroup() as group:
+            for index, rng in enumerate(seeds):
+                group.create_task(produce(self.url, events[index::producers], self.ledger, rng, pause_s))
+            yield
+
+    async def arrived(self, timeout_s: float = SETTLE_S) -> None:
+        """Wait until every committed event was answered 200 by everyone who wants it."""
+        for one in self.subscribers:
+            wanted = {event.serial for event in self.ledger.committed.values() if one.wants(event.type)}
+            await one.wait_delivered(wanted, timeout_s)
+
+    async def settled(self, timeout_s: float = SETTLE_S) -> None:
+        """Wait until every committed event is scheduled and no delivery is unfinished."""
+        connection = await asyncpg.connect(self.url, ssl=False)
+        try:
+
+            async def finished() -> bool:
+                scheduled = await connection.fetchval("select count(*) from message")
+                return scheduled == len(self.ledger.committed) and not await connection.fetchval(UNFINISHED)
+
+            await wait_for(finished, "every delivery is finished", timeout_s)
+        finally:
+            await connection.close()
+
+    async def conserved(self) -> History:
+        """Fail with a list of everything that was lost or cannot be explained; give the history."""
+        connection = await asyncpg.connect(self.url, ssl=False)
+        try:
+            history = await History.read(connection)
+        finally:
+            await connection.close()
+        found = violations(history, self.ledger.committed, self.subscribers, MOST_ATTEMPTS)
+        assert not found, "\n".join([f"{len(found)} violations", *found[:20]])
+        return history
