@@ -155,13 +155,13 @@ class Run:
 
     async def _watch_trust(self) -> None:
         """Cut requests off when the lease could not be renewed in time, and go on when it could."""
+        trusted = True
         while True:
             await asyncio.sleep(_WATCH_TRUST_S)
-            if not self._lease.trusted:
+            if trusted and not self._lease.trusted:
                 log.warning("the lead could not be confirmed in time", in_flight=self.lanes.in_flight)
                 self._attempts.cut_off()
-                while not self._lease.trusted:
-                    await asyncio.sleep(_WATCH_TRUST_S)
+            trusted = self._lease.trusted
 
     async def _renew(self) -> None:
         while True:
