@@ -114,7 +114,7 @@ begin
         when 'latitude' then format('(%s.type() == "number" && %s >= -90 && %s <= 90)', path, path, path)
         when 'longitude' then format('(%s.type() == "number" && %s >= -180 && %s <= 180)', path, path, path)
         -- RFC 3339, section 5.6, with the length of each month and leap years.
-        when 'timestamp' then format('(%s like_regex "%s")', path, replace(
+        when 'timestamp' then format('(%s.type() == "string" && %s like_regex "%s")', path, path, replace(
             '^([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))'
             '|([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29)'
             '[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$',
@@ -124,9 +124,10 @@ begin
         raise exception 'fields.%: expected string, number, integer, boolean, object, array, timestamp, latitude or longitude, perhaps followed by |null or ?, got "%"', field, kind
             using errcode = 'check_violation', table = 'event_type', column = 'fields';
     end if;
+    -- By type(), the only test that does not look into an array: [null] == null holds in a jsonpath.
     return case
-        when kind like '%?' then format('(!exists(%s) || %s == null || %s)', path, path, test)
-        when kind like '%|null' then format('(%s == null || %s)', path, test)
+        when kind like '%?' then format('(!exists(%s) || %s.type() == "null" || %s)', path, path, test)
+        when kind like '%|null' then format('(%s.type() == "null" || %s)', path, test)
         else test
     end;
 end $$;
@@ -174,8 +175,9 @@ begin
         raise exception 'fields: expected an object of field names and kinds'
             using errcode = 'check_violation', table = 'event_type', column = 'fields';
     end if;
-    select string_agg(event_field_rule(key, value), ' && ') into rules from json_each_text(new.fields);
-    new.rule := coalesce(rules, '$.type() == "object"')::jsonpath;
+    select string_agg(event_field_rule(key, coalesce(value, 'null')), ' && ') into rules
+      from json_each_text(new.fields);
+    new.rule := concat_ws(' && ', '$.type() == "object"', rules)::jsonpath;
     problem := event_data_problem(new.name, new.fields, new.sample::jsonb);
     if problem is not null then
         raise exception 'sample: does not fit the fields: %', problem
@@ -400,10 +402,12 @@ create function partitioned_tables() returns text[]
     select array['outbox', 'message', 'delivery', 'delivery_event', 'claim', 'tail_position', 'tail_checkpoint']
 $$;
 
--- Makes the partitions of every month from `first` to `last`; returns how many were made. Insert-only
--- tables are vacuumed early, so that index-only scans stay cheap and rows are frozen on the first pass.
+-- Makes the partitions of every month from `first` to `last`; returns how many were made. They are made
+-- apart and attached, which stands in nobody's way: CREATE TABLE … PARTITION OF would wait for every open
+-- transaction that has inserted, and every producer for it. Insert-only tables are vacuumed early, so that
+-- index-only scans stay cheap and rows are frozen on the first pass.
 create function create_partitions(first date, last date) returns integer
-    language plpgsql security definer set search_path = pg_catalog, public as $$
+    language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 declare
     month date := date_trunc('month', first)::date;
     made  integer := 0;
@@ -416,11 +420,12 @@ begin
             part := base || to_char(month, '"_y"YYYY"m"MM');
             continue when to_regclass('public.' || part) is not null;
             execute format(
-                'create table public.%I partition of public.%I for values from (%L) to (%L)
+                'create table public.%I (like public.%I including defaults including constraints)
                  with (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02,
-                       autovacuum_freeze_min_age = 0)',
-                part, base, month, (month + interval '1 month')::date);
+                       autovacuum_freeze_min_age = 0)', part, base);
             perform protect_append_only(('public.' || part)::regclass);
+            execute format('alter table public.%I attach partition public.%I for values from (%L) to (%L)',
+                           base, part, month, (month + interval '1 month')::date);
             if base = 'outbox' then
                 -- Unique in its month (a partitioned table has no unique index without its key); an
                 -- earlier month's key is found by the trigger.
@@ -435,39 +440,67 @@ begin
 end $$;
 
 -- Drops the oldest month that ended before `before`, if nothing in it is unfinished and no lane still
--- has to read it. Returns the month, or null when there is none that may go.
+-- has to read it. Returns the month, or null when there is none that may go now.
 create function drop_oldest_month(before date) returns date
-    language plpgsql security definer set search_path = pg_catalog, public as $$
+    language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 declare
     month date;
+    after date;
     base  text;
 begin
     perform pg_advisory_xact_lock(1735550316, 3);
     select min(to_date(right(c.relname, 7), 'YYYY"m"MM')) into month
       from pg_inherits i join pg_class c on c.oid = i.inhrelid
      where i.inhparent = 'public.outbox'::regclass;
-    if month is null or (month + interval '1 month')::date > before then
+    after := month + interval '1 month';
+    if month is null or after > before then
         return null;
     end if;
+    -- Three joins of whole partitions: a look-up for each delivery would take minutes.
     if exists (
         select from outbox o
-         where o.day >= month and o.day < (month + interval '1 month')::date
-           and not exists (select from message m where m.day = o.day and m.outbox_id = o.id)
+         where o.day >= month and o.day < after
+           and not exists (select from message m
+                            where m.day = o.day and m.outbox_id = o.id and m.day >= month and m.day < after)
     ) or exists (
         select from delivery d
-         where d.day >= month and d.day < (month + interval '1 month')::date
-           and coalesce((select e.state from delivery_event e
-                          where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id
-                          order by e.attempt_no desc, e.step desc limit 1), 'pending') = 'pending'
+         where d.day >= month and d.day < after
+           and not exists (select from delivery_event e
+                            where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id
+                              and e.day >= month and e.day < after)
+    ) or exists (
+        select from delivery_event e
+         where e.day >= month and e.day < after and e.state = 'pending'
+           and not exists (select from delivery_event l
+                            where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
+                              and (l.attempt_no, l.step) > (e.attempt_no, e.step)
+                              and l.day >= month and l.day < after)
     ) then
         return null;
     end if;
-    -- Never stand in the producers' way: give up at once, the next turn tries again.
-    set local lock_timeout = '200ms';
-    foreach base in array partitioned_tables() loop
+    -- A lane that was quiet for so long is remembered from the oldest month that stays: without its
+    -- position its batches would be counted from one again.
+    insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id)
+    select after, n.lane, n.batch, n.run_id, n.done, n.target, n.xid, n.outbox_id, n.system_id
+      from generate_series(0, 2) l (lane)
+     cross join lateral (select * from tail_position p where p.lane = l.lane order by p.batch desc limit 1) n
+     where n.day < after;
+    insert into tail_checkpoint (day, lane, run_id, batch, waiting)
+    select after, n.lane, n.run_id, n.batch, n.waiting
+      from generate_series(0, 3) l (lane)
+     cross join lateral (select * from tail_checkpoint c where c.lane = l.lane order by c.id desc limit 1) n
+     where n.day < after;
+    -- Never stand in the producers' way: give up at once, the next turn tries again. Their table goes
+    -- last, so that they wait for nothing else.
+    set local lock_timeout = '100ms';
+    for base in select t.name from unnest(partitioned_tables()) with ordinality t (name, place)
+                 order by t.place desc loop
         execute format('drop table if exists public.%I', base || to_char(month, '"_y"YYYY"m"MM'));
     end loop;
     return month;
+exception
+    when lock_not_available then
+        return null;
 end $$;
 
 -- ---------------------------------------------------------------------------------------------------
@@ -479,11 +512,14 @@ end $$;
 create function outbox_readable(source text) returns jsonb
     language plpgsql immutable strict set search_path = pg_catalog, public as $$
 begin
-    return source::jsonb;
+    begin
+        return source::jsonb;
+    exception
+        when untranslatable_character or invalid_text_representation then
+            return regexp_replace(source,
+                '(?<!\\)((\\\\)*)\\u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})', '\1\\ufffd', 'g')::jsonb;
+    end;
 exception
-    when untranslatable_character or invalid_text_representation then
-        return regexp_replace(source,
-            '(?<!\\)((\\\\)*)\\u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})', '\1\\ufffd', 'g')::jsonb;
     when numeric_value_out_of_range then
         return null;
 end $$;
@@ -492,7 +528,7 @@ end $$;
 -- transaction, by an error that names the field. Runs for every row, so the common way is short: one
 -- cast, one operator, one lock test.
 create function outbox_accept() returns trigger
-    language plpgsql security definer set search_path = pg_catalog, public as $$
+    language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 declare
     kind    public.event_type%rowtype;
     source  text := new.data::text;
@@ -512,14 +548,16 @@ begin
     if octet_length(source) > 262144 then
         problem := format('data: expected at most 262144 bytes (256 KiB), got %s', octet_length(source));
     else
-        -- Only such spellings can hold what jsonb or a double cannot (measured: looking for them costs a
-        -- third of looking at every number).
-        if source ~ '\\u|[eE][+]?[0-9]{3}' or (octet_length(source) > 309 and source ~ '[0-9]{255}') then
+        -- Only such spellings can hold what jsonb or a double cannot: 39 digits and an exponent of two make
+        -- no more than 1e138, and 308 need 210 bytes besides that exponent. (Measured: looking for them
+        -- costs a third of looking at every number, and looking for 255 digits four times as much.)
+        if source ~ '\\u|[0-9][eE][-+]?[0-9]{3}' or (octet_length(source) > 210 and source ~ '[0-9]{40}') then
             parsed := outbox_readable(source);
             if parsed is null or jsonb_path_exists(
                     parsed, '$.** ? (@.type() == "number" && (@ > $max || @ < -$max))',
                     '{"max": 1.7976931348623157e308}') then
-                problem := 'data: holds a number that JSON readers cannot hold (beyond 1.7976931348623157e308)';
+                problem := 'data: holds a number that JSON readers cannot hold'
+                           ' (beyond 1.7976931348623157e308, or of more than 16383 decimals)';
             end if;
         else
             parsed := source::jsonb;
@@ -544,11 +582,14 @@ begin
     end if;
 
     if new.dedup_key is not null then
-        -- One at a time for each key, or two transactions on both sides of midnight on the last of the
-        -- month would not see each other.
-        perform pg_advisory_xact_lock(hashtextextended(new.dedup_key, 1735550316));
+        -- Two transactions on both sides of the end of a month would not see each other: one at a time for
+        -- each key then. Not always, since a bulk insert would fill the server's table of locks.
+        if date_trunc('month', (new.recorded_at - interval '1 hour') at time zone 'UTC')
+           <> date_trunc('month', (new.recorded_at + interval '1 hour') at time zone 'UTC') then
+            perform pg_advisory_xact_lock(hashtextextended(new.dedup_key, 1735550316));
+        end if;
         if exists (select from public.outbox o
-                    where o.dedup_key = new.dedup_key and o.day < date_trunc('month', new.day)) then
+                    where o.dedup_key = new.dedup_key and o.day < date_trunc('month', new.day)::date) then
             raise notice 'dedup_key: "%" was inserted in an earlier month; the row is skipped', new.dedup_key;
             return null;
         end if;

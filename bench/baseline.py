@@ -7,9 +7,8 @@ uvloop, no cookie jar, URL and headers prepared once, the body as bytes, the ans
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import asyncpg
@@ -19,8 +18,9 @@ from yarl import URL
 from bench.child import Order, obey
 
 # The sender's own; the client adds them again.
-_FRAMING = frozenset({"host", "content-length"})
-CHANNEL = "bench"
+_FRAMING: Final = frozenset({"host", "content-length"})
+CHANNEL: Final = "bench"
+_PATIENCE_S: Final = 10.0
 
 
 class Baseline:
@@ -31,6 +31,7 @@ class Baseline:
         self._requests: list[tuple[CIMultiDict[str], bytes]] = []
         self._url = URL()
         self._heard_ns: list[int] = []
+        self._listening: asyncpg.Connection
 
     async def begin(self) -> None:
         """Open the session."""
@@ -54,13 +55,14 @@ class Baseline:
                 await self._post(0)
                 return handed_over_ns
             case "listen":
-                connection = await asyncpg.connect(order["database_url"], ssl=False)
-                await connection.add_listener(CHANNEL, self._hear)
+                self._listening = await asyncpg.connect(order["database_url"], ssl=False)
+                await self._listening.add_listener(CHANNEL, self._hear)
                 return None
             case "heard":
-                while len(self._heard_ns) < order["count"]:
-                    await asyncio.sleep(0.001)
-                return self._heard_ns
+                async with asyncio.timeout(_PATIENCE_S):
+                    while len(self._heard_ns) < order["count"]:
+                        await asyncio.sleep(0.001)
+                return self._heard_ns[-1]
             case unknown:
                 raise ValueError(unknown)
 

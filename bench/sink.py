@@ -29,13 +29,13 @@ class Series:
         self.count = 0
         self.deliveries: set[bytes] = set()
         self.samples: list[bytes] = []  # whole requests
-        self.arrivals_ns: list[int] = []  # by the monotonic clock, when the last byte was read
+        self.newest_ns = 0  # by the monotonic clock, when the last byte of the newest was read
         self._awaited = 0
         self._reached = asyncio.Event()
 
     def add(self, request: bytes, now_ns: int) -> None:
         """Count one request."""
-        self.arrivals_ns.append(now_ns)
+        self.newest_ns = now_ns
         if self.count % _SAMPLE_ONE_IN == 0:
             self.samples.append(request)
         self.count += 1
@@ -116,7 +116,7 @@ class Sink:
         await asyncio.get_running_loop().create_server(lambda: Connection(self._all_series), sock=sock)
 
     async def carry_out(self, order: Order) -> Any:
-        """`port`, `count`, `wait` (for a number of requests), `arrivals`, `samples`, `forget`; of a series."""
+        """`port`, `count`, `wait` (for a number of requests), `newest` (arrival), `samples`, `forget`; of a series."""
         series = self._all_series.setdefault(order.get("series", ""), Series())
         match order["do"]:
             case "port":
@@ -126,8 +126,8 @@ class Sink:
             case "wait":
                 await series.wait(order["requests"], order["within_s"])
                 return series.count
-            case "arrivals":
-                return series.arrivals_ns
+            case "newest":
+                return series.newest_ns
             case "samples":
                 return [sample.decode("latin-1") for sample in series.samples]
             case "forget":

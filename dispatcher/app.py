@@ -34,6 +34,7 @@ from dispatcher.store.connection import Database
 from dispatcher.store.embedded import EmbeddedServer
 from dispatcher.store.installation import Installation
 from dispatcher.store.lease import Lease
+from dispatcher.store.refusals import operator_mistakes
 from dispatcher.store.schema import migrate, require_schema
 from dispatcher.store.vault import open_vault
 from dispatcher.telemetry.health import Health
@@ -76,11 +77,12 @@ async def _serve(config: Config) -> int:
     loop.add_signal_handler(signal.SIGHUP, lambda: log.info("nothing to reload: webhooks are always current"))
     metrics, health = Metrics(), Health()
     async with AsyncExitStack() as stack:
-        url, server = await _database_url(config, stack)
-        database = Database(url, config.database)
-        stack.push_async_callback(database.close)
-        vault = open_vault(config.secrets.encryption_key, Path(config.data_dir))
-        installation = await Installation.load(database, vault)
+        with operator_mistakes():
+            url, server = await _database_url(config, stack)
+            database = Database(url, config.database)
+            stack.push_async_callback(database.close)
+            vault = open_vault(config.secrets.encryption_key, Path(config.data_dir))
+            installation = await Installation.load(database, vault)
         ids = DeliveryIds(installation.id_key)
         sender = await stack.enter_async_context(AiohttpSender(config.delivery))
         process = Process(

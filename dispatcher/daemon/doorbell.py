@@ -76,7 +76,7 @@ class Doorbell:
         """Watch until cancelled; `may_ring` is false where a producer that rings would break."""
         last = ""
         asleep = False
-        open_then: frozenset[int] = frozenset()
+        open_then: frozenset[int] | None = None
         linger_until = 0.0
         while True:
             self._ring.clear()
@@ -87,6 +87,7 @@ class Doorbell:
                 self._wakeups["idle_poll" if asleep else "busy_poll"].inc()
                 self._wake(*TAILED)
                 last = text
+            asleep = asleep and (wakeup.asleep or not may_ring)  # a lost connection lost the lock
             if now < self._busy_until:
                 if asleep:
                     await self._outage.patiently("doorbell", wakeup.wake)
@@ -94,15 +95,22 @@ class Doorbell:
                 pause_s = self._busy_poll_s
             elif not asleep:
                 asleep = not may_ring or await self._outage.patiently("doorbell", wakeup.sleep)
+                open_then = None
+                pause_s = self._busy_poll_s if not asleep else 0.0  # look once more, now that they ring
+            elif open_then is None:
+                # A transaction has its id before it tests the lock: who did not ring is in this list.
                 open_then = Snapshot.parse(text).open_xids
                 linger_until = now + _LINGER_S
-                pause_s = self._busy_poll_s if not asleep else 0.0  # look once more, now that they ring
+                pause_s = self._busy_poll_s if open_then else self._idle_s(may_ring=may_ring)
             elif now < linger_until and open_then & Snapshot.parse(text).open_xids:
                 pause_s = self._busy_poll_s
             else:
-                pause_s = self._idle_poll_s if may_ring else min(_WITHOUT_BELL_S, self._idle_poll_s)
+                pause_s = self._idle_s(may_ring=may_ring)
             try:
                 async with asyncio.timeout(pause_s):
                     await self._ring.wait()
             except TimeoutError:
                 continue
+
+    def _idle_s(self, *, may_ring: bool) -> float:
+        return self._idle_poll_s if may_ring else min(_WITHOUT_BELL_S, self._idle_poll_s)

@@ -19,7 +19,7 @@ import structlog
 from dispatcher.core.ids import RunId
 from dispatcher.core.lanes import TAILED, Lane
 from dispatcher.daemon.retries import BEGINNING, Retries
-from dispatcher.daemon.shared import Shared
+from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.backlog import Backlog, MessageRef
 
@@ -44,15 +44,21 @@ class Rescuer:
         """Find everything that is open in batches up to those given."""
         dead = await self._outage.patiently("rescue", lambda: self._backlog.dead_runs(self._run_id))
         low_us, _ = await self._outage.patiently("rescue", lambda: self._backlog.checkpoint(Lane.RETRY))
-        low = BEGINNING + dt.timedelta(microseconds=low_us)
+        # A clock that was set back since must not hide what becomes due now.
+        low = min(BEGINNING + dt.timedelta(microseconds=low_us), utc_now())
+        if dead:
+            # Before anything waits: what waits is sent as soon as it is found, by the number of its first
+            # attempt, and a dead run may have used that number.
+            since = max(BEGINNING, low - _CLOCKS_DIFFER) if low_us else BEGINNING
+            await self._outage.patiently(
+                "rescue", lambda: self._backlog.interrupt_claims(self._run_id, dead, since, utc_now())
+            )
         for lane in TAILED:
             await self._lane(lane, last_batches[lane], dead)
         if dead:
-            since = max(BEGINNING, low - _CLOCKS_DIFFER) if low_us else BEGINNING
             await self._outage.patiently(
-                "rescue", lambda: self._backlog.interrupt_claims(self._run_id, dead, since)
+                "rescue", lambda: self._backlog.runs_ended(self._run_id, dead, "rescued")
             )
-            await self._outage.patiently("rescue", lambda: self._backlog.runs_ended(dead, "rescued"))
             log.warning("a run ended without saying so; what it had in memory is sent again", runs=dead)
         self._retries.begin(low)
 
@@ -80,7 +86,7 @@ class Rescuer:
     async def _open(self, lane: Lane, page: Sequence[MessageRef], dead: Sequence[RunId]) -> int:
         """Write down what dead runs may have sent of a page, let the rest wait; give how much that is."""
         if dead:
-            await self._backlog.interrupt_deliveries(self._run_id, dead, page)
+            await self._backlog.interrupt_deliveries(self._run_id, dead, page, utc_now())
         rows = await self._backlog.unattempted(page)
         for row in rows:
             self._waiting.mark(lane, row.key.webhook_id, row.key.outbox_id)

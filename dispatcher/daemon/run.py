@@ -145,7 +145,7 @@ class Run:
                 if self._rescued:
                     await self._outage.patiently("drain", self._checkpoints.write)
                     await self._outage.patiently(
-                        "drain", lambda: self._backlog.runs_ended([self._run_id], "clean")
+                        "drain", lambda: self._backlog.runs_ended(self._run_id, [self._run_id], "clean")
                     )
                 await self._outage.patiently("drain", self._lease.release)
         except TimeoutError:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dispatcher.core.outcome import Timings
 
 MAX_HEAD_BYTES: Final = 32_768  # status line and header, informational answers included
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _MAX_LINE_BYTES: Final = 8_190
 _MAX_FIELDS: Final = 128
 _EARLY_S: Final = 0.005  # loops count in milliseconds: a timer may fire this much early
@@ -57,9 +58,7 @@ class ReceiverConnection(ResponseHandler):
         self.detail = ""  # what was malformed
         self.informational = 0  # answers of class 1xx in this exchange
         self.answered = False  # the final answer's header is complete
-        self.first_byte_at = (
-            0.0  # by `time.monotonic()`, since uvloop counts in milliseconds; 0 until it came
-        )
+        self.first_byte_at = 0.0  # by `time.monotonic()`: uvloop's clock ticks in milliseconds; 0: not yet
         self.lost: BaseException | None = None  # what the operating system said when the connection ended
         self._max_response_bytes: Final = max_response_bytes
         self._keepalive_s: Final = keepalive_s
@@ -126,12 +125,17 @@ class ReceiverConnection(ResponseHandler):
         if not self.first_byte_at:
             self.first_byte_at = time.monotonic()
         self._received += len(data)
-        super().data_received(data)
+        if not self.answered:
+            # The header by itself, since the parser forgets it if it stumbles over what comes after it.
+            end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+            if len(_END_OF_HEAD) <= end < len(data):
+                super().data_received(data[:end])
+                data = data[end:]
+        if self.exception() is None:
+            super().data_received(data)
         error = self.exception()
         if error is not None:
-            if self.trouble is None:
-                self.detail = _detail(error)
-            self._give_up(Trouble.MALFORMED)
+            self._stumble(error)
         elif self._received > self._budget:
             self._give_up(Trouble.FLOOD)
 
@@ -170,6 +174,13 @@ class ReceiverConnection(ResponseHandler):
         else:
             self._give_up(Trouble.DEADLINE)
 
+    def _stumble(self, error: BaseException) -> None:
+        if self._body is not None and self._body.is_eof() and self.trouble is None:
+            return  # the answer was complete; whatever follows it only costs the connection
+        if self.trouble is None:
+            self.detail = _detail(error)
+        self._give_up(Trouble.MALFORMED)
+
     def _give_up(self, trouble: Trouble) -> None:
         if self.trouble is None:
             self.trouble = trouble
@@ -187,7 +198,7 @@ def _head_bytes(message: RawResponseMessage) -> int:
 
 def _detail(error: BaseException) -> str:
     text = error.message if isinstance(error, HttpProcessingError) else str(error)
-    return text.partition("\n")[0].rstrip(" :")
+    return text.partition("\n")[0].rstrip(" :") or "it cannot be read"
 
 
 def _hint_s(header: str) -> float | None:

@@ -35,7 +35,7 @@ def connect_error(error: OSError | RuntimeError, stage: str, address: str | None
             return SendError(ErrorClass.TLS, tls_message(error), address)
         case ConnectionRefusedError():
             return SendError(ErrorClass.REFUSED, "the connection was refused", address)
-        case ConnectionError():
+        case ConnectionError() | OSError(errno=errno.ENOTCONN):  # the latter: reset at once
             return SendError(ErrorClass.RESET, f"the connection ended: {stage}", address)
         case TimeoutError():
             return SendError(ErrorClass.CONNECT_TIMEOUT, f"the network gave up: {stage}", address)

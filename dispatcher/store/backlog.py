@@ -115,11 +115,11 @@ class Backlog:
         ]
 
     async def dead_runs(self, run_id: RunId) -> list[RunId]:
-        """Give the runs before ours that ended without saying so."""
+        """Give the runs before this one that ended without saying so."""
         return [row["id"] for row in await self._link.fetch("dead_runs", run_id)]
 
     async def interrupt_deliveries(
-        self, run_id: RunId, dead: Sequence[RunId], messages: Sequence[MessageRef]
+        self, run_id: RunId, dead: Sequence[RunId], messages: Sequence[MessageRef], due_at: dt.datetime
     ) -> None:
         """Write `interrupted` for the first attempts of these messages that dead runs may have made."""
         await self._link.execute(
@@ -128,15 +128,18 @@ class Backlog:
             dead,
             [one.day for one in messages],
             [one.outbox_id for one in messages],
+            due_at,
         )
 
-    async def interrupt_claims(self, run_id: RunId, dead: Sequence[RunId], since: dt.datetime) -> None:
+    async def interrupt_claims(
+        self, run_id: RunId, dead: Sequence[RunId], since: dt.datetime, due_at: dt.datetime
+    ) -> None:
         """Write `interrupted` for the attempts, claimed since a time, that dead runs may have made."""
-        await self._link.execute("interrupt_claims", run_id, dead, since)
+        await self._link.execute("interrupt_claims", run_id, dead, since, due_at)
 
-    async def runs_ended(self, runs: Sequence[RunId], how: str) -> None:
-        """Write down that runs left nothing open: `clean` or `rescued`."""
-        await self._link.execute("run_ended", runs, how)
+    async def runs_ended(self, run_id: RunId, runs: Sequence[RunId], how: str) -> None:
+        """Write down, as long as a run leads, that runs left nothing open: `clean` or `rescued`."""
+        await self._link.execute("run_ended", run_id, runs, how)
 
 
 def _due(row: asyncpg.Record) -> DueRow:

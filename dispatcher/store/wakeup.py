@@ -25,12 +25,17 @@ class Wakeup:
         self._listening: asyncpg.Connection | None = None
         self._locked: asyncpg.Connection | None = None
 
+    @property
+    def asleep(self) -> bool:
+        """Whether producers are asked to ring, as far as we know."""
+        return self._locked is not None
+
     async def snapshot(self) -> str:
         """Give the present snapshot as text, listening from before it was taken."""
         async with self._link.use() as connection:
             if self._listening is not connection:
                 await connection.add_listener(CHANNEL, self._heard)
-                self._listening = connection
+                self._listening, self._locked = connection, None
             text: str = await connection.fetchval("select pg_current_snapshot()::text")
             return text
 

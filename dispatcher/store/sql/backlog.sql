@@ -55,15 +55,15 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
 -- next_due: the earliest due time after $1
 select min(next_attempt_at) from delivery_event where next_attempt_at > $1;
 
--- dead_runs: runs that ended without saying so
-select r.id from run r where r.id <> $1 and not exists (select from run_end e where e.run_id = r.id);
+-- dead_runs: runs before $1 that ended without saying so
+select r.id from run r where r.id < $1 and not exists (select from run_end e where e.run_id = r.id);
 
 -- interrupt_deliveries: of these messages, write down the first attempts that a dead run may have made
--- Due at once, alerts first: the due times of the lanes are a millisecond apart.
+-- Due at $5, by the clock that reads the schedule; alerts first: the lanes are a millisecond apart.
 insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, state, trigger, failures,
                             run_id, reason, next_attempt_at)
 select d.day, d.outbox_id, d.webhook_id, 1, 2, 'interrupted', 'pending', 'first', 0, held.run_id, 'crash',
-       statement_timestamp() + d.lane * interval '1 millisecond'
+       $5::timestamptz + d.lane * interval '1 millisecond'
   from lease held
   cross join unnest($3::date[], $4::bigint[]) as m (day, outbox_id)
   join delivery d on d.day = m.day and d.outbox_id = m.outbox_id
@@ -79,7 +79,7 @@ insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, 
 select c.day, c.outbox_id, c.webhook_id, c.attempt_no, 2, 'interrupted', coalesce(last.state, 'pending'),
        case when last.state is null then 'first' when last.step = 0 then last.trigger else 'retry' end,
        coalesce(last.failures, 0), held.run_id, 'crash',
-       statement_timestamp() + d.lane * interval '1 millisecond'
+       $4::timestamptz + d.lane * interval '1 millisecond'
   from lease held
   join claim c on c.run_id = any ($2::bigint[]) and c.claimed_at >= $3
   join delivery d on d.day = c.day and d.outbox_id = c.outbox_id and d.webhook_id = c.webhook_id
@@ -91,5 +91,6 @@ select c.day, c.outbox_id, c.webhook_id, c.attempt_no, 2, 'interrupted', coalesc
    and (last.attempt_no is null or (last.attempt_no, last.step) < (c.attempt_no, 1::smallint))
 on conflict do nothing;
 
--- run_ended: this run left nothing open
-insert into run_end (run_id, how) select unnest($1::bigint[]), $2 on conflict do nothing;
+-- run_ended: these runs left nothing open, says run $1, as long as it leads
+insert into run_end (run_id, how)
+select unnest($2::bigint[]), $3 from lease where run_id = $1 on conflict do nothing;

@@ -99,6 +99,25 @@ async def test_body_framings(data: bytes) -> None:
     assert outcome.body == b"ok"
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nOK",
+        b"HTTP/1.1 204 No Content\r\n\r\nOK",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n\x00",
+    ],
+)
+async def test_excess_after_a_complete_answer(data: bytes) -> None:
+    """A receiver that counts its body wrong has answered; only the connection cannot be trusted any more."""
+    async with Receiver([raw(data, then=hang()), answer(201)]) as receiver, AiohttpSender(LOCAL) as sender:
+        assert error_class(await sender.send(message(receiver.url()))) is None
+        outcome = await sender.send(message(receiver.url()))
+        assert isinstance(outcome, Answered)
+        assert outcome.status == 201
+        assert receiver.connections == 2
+
+
 async def test_slow_answer_within_the_deadline() -> None:
     """An answer that drips in byte by byte is an answer, if it ends in time."""
     outcome = await outcome_of(drip(response(200, [], b"slow"), every_s=0.001))
