@@ -381,6 +381,15 @@ create table tail_checkpoint (
 ) partition by range (day);
 create index tail_checkpoint_newest on tail_checkpoint (lane, id);
 
+-- After a restore (`dispatcher rebase`): every row of the outbox up to `outbox_id` has been dealt with, whatever
+-- its transaction id, which may be another server's. Ids go on far beyond it, so none is given twice.
+create table rebase (
+    id        bigint generated always as identity primary key,
+    at        timestamptz not null default clock_timestamp(),
+    run_id    bigint not null,
+    outbox_id bigint not null
+);
+
 create function protect_append_only(relation regclass) returns void
     language plpgsql set search_path = pg_catalog, public as $$
 begin
@@ -390,7 +399,8 @@ begin
 end $$;
 
 select protect_append_only(name::regclass) from unnest(array[
-    'outbox', 'message', 'delivery', 'delivery_event', 'claim', 'tail_position', 'tail_checkpoint', 'audit'
+    'outbox', 'message', 'delivery', 'delivery_event', 'claim', 'tail_position', 'tail_checkpoint', 'audit',
+    'rebase'
 ]) as name;
 
 -- ---------------------------------------------------------------------------------------------------

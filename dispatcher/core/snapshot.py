@@ -77,6 +77,17 @@ class Position(msgspec.Struct, frozen=True):
             return 0, _BEFORE_ANY_ROW
         return (self.xid, self.outbox_id) if self.xid < self.done.xmax else None
 
+    def covers(self, xid: int, outbox_id: int) -> bool:
+        """Say whether a row has been read."""
+        if self.done.sees(xid):
+            return True
+        if not self.target.sees(xid):
+            return False
+        late, now_late = xid < self.done.xmax, self.xid < self.done.xmax
+        if late is not now_late:
+            return late  # all stragglers come before the range
+        return (xid, outbox_id) <= (self.xid, self.outbox_id)
+
     def advanced(self, target: Snapshot, xid: int, outbox_id: int) -> Position:
         """Give the position after the row (xid, outbox_id) of a reading up to `target`."""
         return Position(self.done, target, xid, outbox_id)

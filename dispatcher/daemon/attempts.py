@@ -117,7 +117,13 @@ class Attempts:
         reason = _why_not(webhook, test=pending.payload.test)
         if webhook is None or reason is not None:
             self._lanes.landed(pending)
-            fact = cancelled(pending.key, pending.attempt_no, pending.failures, reason or "webhook deleted")
+            fact = cancelled(
+                pending.key,
+                pending.attempt_no,
+                pending.failures,
+                reason or "webhook deleted",
+                pending.state,
+            )
             await self._recorder.put(fact, pending)
             return
         started_at = utc_now()

@@ -44,7 +44,8 @@ class Checkpoints:
             if self._written.get(lane) != state:
                 await self._ledger.checkpoint(lane, *state)
                 self._written[lane] = state
-        low = self._retries.low()
+        # A restart looks for the claims of a run that died from this time on: those of both readers.
+        low = min(self._retries.low(), self._waiting.claimed_since())
         written = self._written.get(Lane.RETRY)
         if not isinstance(written, dt.datetime) or low - written > _RETRIES_EVERY:
             microseconds = (low - BEGINNING) // dt.timedelta(microseconds=1)

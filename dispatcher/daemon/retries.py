@@ -23,6 +23,7 @@ from dispatcher.store.ledger import Ledger
 
 _PAGE_ROWS: Final = 500
 _READ_AGAIN: Final = dt.timedelta(seconds=5)
+_CLOCKS_DIFFER: Final = dt.timedelta(minutes=10)  # at most, between the database's and ours
 _LONGEST_SLEEP_S: Final = 2.0  # well below what is read again
 _LATE_S: Final = 15.0
 BEGINNING: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # before anything was due
@@ -51,6 +52,7 @@ class Retries:
         self._waiting: dict[WebhookId, tuple[dt.datetime, OutboxId]] = {}
         self._held: dict[Pending, dt.datetime] = {}
         self._expected: dt.datetime | None = None
+        self._ahead = _CLOCKS_DIFFER  # of our clock before the database's, until it is known
         self._wake = asyncio.Event()
         self.pushed = asyncio.Event()  # set when something was queued
 
@@ -101,7 +103,8 @@ class Retries:
                 await self._sleep(now)
 
     async def _sleep(self, swept: dt.datetime) -> None:
-        found = await self._outage.patiently("retries", lambda: self._backlog.next_due(swept))
+        found, clock = await self._outage.patiently("retries", lambda: self._backlog.next_due(swept))
+        self._ahead = max(dt.timedelta(), swept - clock)
         if found is not None and (self._expected is None or found < self._expected):
             self._expected = found
         while True:
@@ -136,8 +139,9 @@ class Retries:
                 last = rows[-1]
                 self._cursor = _Cursor(last.due_at, last.key.outbox_id, last.key.webhook_id)
             else:
-                # Never later than the clock that set the due times may be behind.
-                self._cursor = _Cursor(now - _READ_AGAIN, OutboxId(0), WebhookId(0))
+                # Never later than the clock that set the due times may be behind: others' facts are due
+                # by the database's.
+                self._cursor = _Cursor(now - self._ahead - _READ_AGAIN, OutboxId(0), WebhookId(0))
         return more
 
     async def _serve(self, webhook_id: WebhookId, now: dt.datetime) -> None:
@@ -183,9 +187,13 @@ class Retries:
         for pending, due_at in admitted:
             self._held[pending] = due_at
         claims = [(pending.key, pending.attempt_no) for pending, _ in admitted]
-        await self._outage.patiently("retries", lambda: self._ledger.claim(claims))
+        over = await self._outage.patiently("retries", lambda: self._ledger.claim(claims))
         for pending, _ in admitted:
-            self._lanes.push(pending)
+            if pending.key in over:
+                self._lanes.give_up(pending.lane, pending.key, len(pending.payload.body))
+                self.settled(pending)
+            else:
+                self._lanes.push(pending)
         self.pushed.set()
 
 

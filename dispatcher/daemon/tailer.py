@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 import structlog
 
 from dispatcher.core.body import build_body
@@ -160,7 +160,8 @@ class Tailer:
             return [row.target_webhook_id] if known else []
         organization_id = None
         if row.type.startswith(OPERATIONAL):
-            subject = msgspec.json.decode(row.data_text, type=dict[str, object]).get("webhook_id")
+            # Not msgspec: it refuses halves of surrogate pairs, which the outbox accepts.
+            subject = json.loads(row.data_text).get("webhook_id")
             organization_id = self._registry.organization_of(str(subject))
             if organization_id is None:
                 return []

@@ -11,12 +11,13 @@ back); whatever has a fact or is in memory is skipped.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Iterable
 from typing import Final
 
 from dispatcher.core.ids import OutboxId, WebhookId
 from dispatcher.core.lanes import TAILED, Admission, Lane, Payload, Pending
-from dispatcher.daemon.shared import Shared
+from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.backlog import Backlog, WaitingRow
 from dispatcher.store.ledger import Ledger
 
@@ -45,6 +46,7 @@ class Waiting:
         self._outage = shared.outage
         self._metrics = shared.metrics
         self._entries: dict[tuple[Lane, WebhookId], _Entry] = {}
+        self._claimed: dict[Pending, dt.datetime] = {}  # read back and not settled, the oldest first
         self._wake = asyncio.Event()
         self.pushed = asyncio.Event()  # set when something was queued
 
@@ -77,10 +79,15 @@ class Waiting:
         """Give what a checkpoint has to remember: everything after these is not settled."""
         return [(webhook_id, entry.safe) for (at, webhook_id), entry in self._entries.items() if at == lane]
 
+    def claimed_since(self) -> dt.datetime:
+        """Give the time since when everything was claimed that is not settled; now, where all is."""
+        return next(iter(self._claimed.values()), utc_now())
+
     def settled(self, pending: Pending) -> None:
         """Count a delivery that had been read back and now has its fact."""
         at = (pending.lane, pending.key.webhook_id)
         entry = self._entries[at]
+        del self._claimed[pending]
         entry.outstanding -= 1
         if entry.outstanding == 0:
             entry.safe = entry.position
@@ -116,6 +123,7 @@ class Waiting:
         admitted: list[Pending] = []
         full = self._admit(entry, lane, rows, admitted)
         entry.outstanding += len(admitted)
+        self._claimed |= dict.fromkeys(admitted, utc_now())
         if not full and len(rows) < room and entry.marks == marks:
             entry.reading = False
             if entry.outstanding == 0:
@@ -125,9 +133,13 @@ class Waiting:
             self._wake.set()  # there may be more: look again once the others had their turn
         if admitted:
             claims = [(pending.key, pending.attempt_no) for pending in admitted]
-            await self._outage.patiently("waiting", lambda: self._ledger.claim(claims))
+            over = await self._outage.patiently("waiting", lambda: self._ledger.claim(claims))
             for pending in admitted:
-                self._lanes.push(pending)
+                if pending.key in over:
+                    self._lanes.give_up(lane, pending.key, len(pending.payload.body))
+                    self.settled(pending)
+                else:
+                    self._lanes.push(pending)
             self.pushed.set()
 
     def _admit(self, entry: _Entry, lane: Lane, rows: list[WaitingRow], admitted: list[Pending]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from aiohttp import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import EofStream
+from aiohttp.streams import EMPTY_PAYLOAD, EofStream
 
 from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, Outcome, Timings
 from dispatcher.sender.connection import MAX_HEAD_BYTES, Trouble
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
     from dispatcher.config import Delivery
     from dispatcher.sender.connection import ReceiverConnection
 
-_BROKEN: Final = (
-    ClientError,
-    HttpProcessingError,
-    EofStream,
-    OSError,
-)  # what aiohttp may raise while reading
+# What aiohttp may raise while an answer is read.
+_BROKEN: Final = (ClientError, HttpProcessingError, EofStream, OSError)
 
 
 async def exchange(
@@ -94,7 +90,8 @@ async def _read_body(
         if connection.trouble is not Trouble.FLOOD:
             return None
         return _Body(b"".join(kept), truncated=True, ended=False)
-    if connection.lost is not None and not (message.chunked or "Content-Length" in message.headers):
+    framed = payload is EMPTY_PAYLOAD or message.chunked or "Content-Length" in message.headers
+    if connection.lost is not None and not framed:
         return None  # the end of the connection was to be the end of the body, and was no clean one
     return _Body(b"".join(kept), length > keep, ended=True)
 

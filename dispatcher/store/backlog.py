@@ -10,7 +10,7 @@ import msgspec
 
 from dispatcher.core.delivery import Kind, State, Trigger
 from dispatcher.core.ids import DeliveryKey, OutboxId, RunId, WebhookId
-from dispatcher.store.connection import Link
+from dispatcher.store.transaction import Statements
 
 
 class WaitingRow(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class Unattempted(msgspec.Struct, frozen=True):
 class Backlog:
     """The reading statements, on one link."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Statements) -> None:
         self._link = link
 
     async def waiting(
@@ -87,10 +87,11 @@ class Backlog:
             _due(row) for row in await self._link.fetch("due_of_webhook", webhook_id, *after, until, limit)
         ]
 
-    async def next_due(self, after: dt.datetime) -> dt.datetime | None:
-        """Give the earliest due time after `after`."""
+    async def next_due(self, after: dt.datetime) -> tuple[dt.datetime | None, dt.datetime]:
+        """Give the earliest due time after `after`, and the database's present time."""
         row = await self._link.fetchrow("next_due", after)
-        return None if row is None else row[0]
+        assert row is not None  # noqa: S101 - an aggregate has one row
+        return row["due_at"], row["clock"]
 
     async def checkpoint(self, lane: int) -> tuple[int, list[tuple[WebhookId, OutboxId]]]:
         """Give the batch up to which everything was attempted, and the webhooks that waited then."""

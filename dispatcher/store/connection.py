@@ -32,6 +32,7 @@ _SERVER_SETTINGS: Final = {
 _AWAY: Final = (
     OSError,  # includes TimeoutError and every refused or reset connection
     asyncpg.InterfaceError,  # the connection is closed
+    asyncpg.InternalClientError,  # it is being closed: the FATAL was read, the end of the stream was not
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutdown, crash, cannot connect now, cancelled by an administrator
     asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections

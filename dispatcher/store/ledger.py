@@ -15,7 +15,7 @@ from dispatcher.core.delivery import STEP, Kind, State, Trigger
 from dispatcher.core.errors import LeaseLost, UnwritableFact
 from dispatcher.core.ids import DeliveryKey, OutboxId, RunId, WebhookId
 from dispatcher.core.snapshot import Position
-from dispatcher.store.connection import Link
+from dispatcher.store.transaction import Statements
 
 
 class FactRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,8 +45,13 @@ class FactRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timings: str | None = None
 
 
-def cancelled(key: DeliveryKey, attempt_no: int, failures: int, reason: str) -> FactRow:
-    """Give the fact that closes a pending delivery before its attempt `attempt_no`."""
+def cancelled(
+    key: DeliveryKey, attempt_no: int, failures: int, reason: str, state: State = State.PENDING
+) -> FactRow:
+    """Give the fact that closes a delivery before its attempt `attempt_no`.
+
+    `state` is the delivery's before that: one that was delivered stays so, whatever is tried by hand.
+    """
     return FactRow(
         day=key.day,
         outbox_id=key.outbox_id,
@@ -54,7 +59,7 @@ def cancelled(key: DeliveryKey, attempt_no: int, failures: int, reason: str) -> 
         attempt_no=attempt_no,
         step=STEP[Kind.CANCELLED],
         kind=Kind.CANCELLED,
-        state=State.CANCELLED,
+        state=State.DELIVERED if state is State.DELIVERED else State.CANCELLED,
         failures=failures,
         reason=reason,
     )
@@ -77,7 +82,7 @@ class MessageRow(msgspec.Struct, frozen=True):
 class Ledger:
     """The statements of one run. Each user of a `Ledger` has a link of its own."""
 
-    def __init__(self, link: Link, run_id: RunId) -> None:
+    def __init__(self, link: Statements, run_id: RunId) -> None:
         self._link = link
         self._run_id = run_id
 
@@ -136,8 +141,12 @@ class Ledger:
         if row is None or not row["held"]:
             raise LeaseLost("another run leads")
 
-    async def claim(self, claims: Sequence[tuple[DeliveryKey, int]]) -> None:
-        """Write down that these attempts (delivery, attempt number) are taken into memory."""
+    async def claim(self, claims: Sequence[tuple[DeliveryKey, int]]) -> set[DeliveryKey]:
+        """Write down that these attempts (delivery, attempt number) are taken into memory.
+
+        Gives those that are over: they were found as open by a statement that ran while their fact was on
+        its way, and must not be made again under the same number.
+        """
         row = await self._link.fetchrow(
             "claim",
             self._run_id,
@@ -148,11 +157,13 @@ class Ledger:
         )
         if row is None or not row["held"]:
             raise LeaseLost("another run leads")
+        return {claims[place - 1][0] for place in row["made"]}
 
     async def cancel_pending(self, webhook_id: WebhookId, reason: str, held: Sequence[OutboxId]) -> int:
-        """Close the pending deliveries of a webhook that stopped being active; give their number.
+        """Close the deliveries of a webhook that stopped being active while they wait for a retry.
 
-        Those of the events in `held` are in memory: whoever takes them there closes them.
+        Those of the events in `held` are in memory: whoever takes them there closes them, as he does with
+        what was never attempted. Gives how many were closed here.
         """
         tag = await self._link.execute("cancel_pending", self._run_id, webhook_id, reason, held)
         return int(tag.rpartition(" ")[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -10,7 +11,13 @@ import msgspec
 from dispatcher.core.errors import OperatorError
 from dispatcher.core.ids import OutboxId, WebhookId
 from dispatcher.core.snapshot import BEGINNING, Position, Snapshot
-from dispatcher.store.connection import Link
+from dispatcher.store.transaction import Statements
+
+_ANY_DAY: Final = dt.date(2000, 1, 3)  # before everything
+_RESTORED: Final = (
+    "the outbox's position was written on another PostgreSQL server, where transaction ids meant "
+    "something else (a restored dump?): run `dispatcher rebase` before `dispatcher serve`"
+)
 
 
 class OutboxRow(msgspec.Struct, frozen=True):
@@ -50,32 +57,36 @@ class Start(msgspec.Struct, frozen=True):
 
     position: Position
     batch: int
-    day: dt.date
+    day: dt.date  # everything after it was recorded then or later
     system_id: int
+    floor: OutboxId  # rows up to this one were dealt with by a rebase
 
 
 class OutboxReader:
     """Reads one lane."""
 
-    def __init__(self, link: Link, lane: int) -> None:
+    def __init__(self, link: Statements, lane: int) -> None:
         self._link = link
         self._lane = lane
+        self._floor = OutboxId(0)
 
     async def newest_position(self) -> Start:
         """Give where the lane stands; raises `OperatorError` after a restore into another server."""
         row = await self._link.fetchrow("tail_newest", self._lane)
         assert row is not None  # noqa: S101 - the query's left side always has one row
         here: int = row["system_id_here"]
+        floor = self._floor = row["floor"]
         if row["batch"] is None:
-            return Start(Position.after(BEGINNING), 0, dt.date(2000, 1, 3), here)
+            if row["from_elsewhere"]:
+                raise OperatorError(_RESTORED)
+            # Never read, or so long ago that retention dropped the position: then the numbers go on.
+            return Start(Position.after(BEGINNING), row["checkpoint_batch"], _ANY_DAY, here, floor)
         done, target = Snapshot.parse(row["done_text"]), Snapshot.parse(row["target_text"])
         if row["system_id"] != here or target.xmax > int(row["next_xid"]):
-            raise OperatorError(
-                "the outbox's position was written on another PostgreSQL server, where transaction ids meant "
-                "something else (a restored dump?): run `dispatcher rebase` before `dispatcher serve`"
-            )
+            raise OperatorError(_RESTORED)
         position = Position(done, target, int(row["xid_text"]), row["outbox_id"])
-        return Start(position, row["batch"], row["day"], here)
+        # Written in the midst of a long backlog, it says nothing about the days of what is left.
+        return Start(position, row["batch"], row["day"] if position.complete else _ANY_DAY, here, floor)
 
     async def snapshot(self) -> str:
         """Give the present snapshot as text; as long as it does not change, nothing was committed."""
@@ -92,7 +103,9 @@ class OutboxReader:
         xid, outbox_id = position.range_start()
         fixed = None if position.complete else str(position.target)
         # For an unfinished target the stragglers come first and the range may not be reached yet.
-        found = await self._link.fetch("tail_range", self._lane, str(xid), outbox_id, fixed, limit, since)
+        found = await self._link.fetch(
+            "tail_range", self._lane, str(xid), outbox_id, fixed, limit, since, self._floor
+        )
         target = Snapshot.parse(found[0]["target_text"])
         in_range = [_row(row) for row in found if row["id"] is not None]
         late: list[OutboxRow] = []
@@ -101,7 +114,13 @@ class OutboxReader:
             xids = position.stragglers(target)
             if xids:
                 rows = await self._link.fetch(
-                    "tail_stragglers", self._lane, [str(one) for one in xids], str(start[0]), start[1], limit
+                    "tail_stragglers",
+                    self._lane,
+                    [str(one) for one in xids],
+                    str(start[0]),
+                    start[1],
+                    limit,
+                    self._floor,
                 )
                 late = [_row(row) for row in rows]
         if len(late) == limit:

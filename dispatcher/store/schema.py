@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+import asyncpg
+
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import OperatorError
 from dispatcher.store.connection import connect, unavailable_when_away
@@ -37,11 +39,12 @@ async def migrate(url: str, config: DatabaseConfig | None = None) -> bool:
                 await connection.execute("select pg_advisory_xact_lock($1, $2)", *_MIGRATION_LOCK)
                 created = await connection.fetchval("select to_regclass('public.installation') is null")
                 if created:
+                    await _require_utf8(connection)
                     await connection.execute(schema_text())
-                else:
+                _check(await connection.fetchval(QUERIES["schema_version"]))
+                if not created:
                     await connection.execute(QUERIES["create_partitions"], 13)
                     await connection.execute("select grant_roles()")
-                _check(await connection.fetchval(QUERIES["schema_version"]))
                 return bool(created)
     finally:
         await connection.close()
@@ -57,6 +60,15 @@ async def require_schema(url: str, config: DatabaseConfig | None = None) -> None
             _check(await connection.fetchval(QUERIES["schema_version"]))
     finally:
         await connection.close()
+
+
+async def _require_utf8(connection: asyncpg.Connection) -> None:
+    encoding = await connection.fetchval("select current_setting('server_encoding')")
+    if encoding != "UTF8":
+        raise OperatorError(
+            f"the database's encoding is {encoding}, which cannot hold every JSON text: "
+            "make one with `create database … encoding 'UTF8' template template0`"
+        )
 
 
 def _check(version: int) -> None:

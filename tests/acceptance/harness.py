@@ -77,32 +77,42 @@ class Harness:
                 group.create_task(produce(self.url, events[index::producers], self.ledger, rng, pause_s))
             yield
 
-    async def arrived(self, timeout_s: float = SETTLE_S) -> None:
-        """Wait until every committed event was answered 200 by everyone who wants it."""
-        for one in self.subscribers:
-            wanted = {event.serial for event in self.ledger.committed.values() if one.wants(event.type)}
-            await one.wait_delivered(wanted, timeout_s)
+    @property
+    def open(self) -> int:
+        """How many requests are being answered at this moment."""
+        return sum(one.open for one in self.subscribers)
+
+    async def under_way(self, count: int = 4) -> None:
+        """Wait for a moment at which so many requests are being answered."""
+        await wait_for(lambda: self.open >= count, f"{count} requests are under way", SETTLE_S)
 
     async def settled(self, timeout_s: float = SETTLE_S) -> None:
         """Wait until every committed event is scheduled and no delivery is unfinished."""
-        connection = await asyncpg.connect(self.url, ssl=False)
-        try:
+        async with self.connection() as connection:
 
             async def finished() -> bool:
                 scheduled = await connection.fetchval("select count(*) from message")
                 return scheduled == len(self.ledger.committed) and not await connection.fetchval(UNFINISHED)
 
             await wait_for(finished, "every delivery is finished", timeout_s)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """Open a connection of the test's own."""
+        connection = await asyncpg.connect(self.url, ssl=False)
+        try:
+            yield connection
         finally:
             await connection.close()
 
+    async def history(self) -> History:
+        """Read what the database says now."""
+        async with self.connection() as connection:
+            return await History.read(connection)
+
     async def conserved(self) -> History:
         """Fail with a list of everything that was lost or cannot be explained; give the history."""
-        connection = await asyncpg.connect(self.url, ssl=False)
-        try:
-            history = await History.read(connection)
-        finally:
-            await connection.close()
+        history = await self.history()
         found = violations(history, self.ledger.committed, self.subscribers, MOST_ATTEMPTS)
         assert not found, "\n".join([f"{len(found)} violations", *found[:20]])
         return history

@@ -52,8 +52,8 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
        and (l.attempt_no, l.step) > (e.attempt_no, e.step))
  order by e.next_attempt_at, e.outbox_id limit $5;
 
--- next_due: the earliest due time after $1
-select min(next_attempt_at) from delivery_event where next_attempt_at > $1;
+-- next_due: the earliest due time after $1, and the database's clock
+select min(next_attempt_at) as due_at, clock_timestamp() as clock from delivery_event where next_attempt_at > $1;
 
 -- dead_runs: runs before $1 that ended without saying so
 select r.id from run r where r.id < $1 and not exists (select from run_end e where e.run_id = r.id);
@@ -77,14 +77,15 @@ on conflict do nothing;
 insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, state, trigger, failures,
                             run_id, reason, next_attempt_at)
 select c.day, c.outbox_id, c.webhook_id, c.attempt_no, 2, 'interrupted', coalesce(last.state, 'pending'),
-       case when last.state is null then 'first' when last.step = 0 then last.trigger else 'retry' end,
+       case when last.state is null then 'first'
+            when last.kind in ('requested', 'interrupted') then last.trigger else 'retry' end,
        coalesce(last.failures, 0), held.run_id, 'crash',
        $4::timestamptz + d.lane * interval '1 millisecond'
   from lease held
   join claim c on c.run_id = any ($2::bigint[]) and c.claimed_at >= $3
   join delivery d on d.day = c.day and d.outbox_id = c.outbox_id and d.webhook_id = c.webhook_id
   left join lateral (
-      select e.attempt_no, e.step, e.state, e.trigger, e.failures from delivery_event e
+      select e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures from delivery_event e
        where e.day = c.day and e.outbox_id = c.outbox_id and e.webhook_id = c.webhook_id
        order by e.attempt_no desc, e.step desc limit 1) last on true
  where held.run_id = $1

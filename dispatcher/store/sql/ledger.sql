@@ -22,30 +22,37 @@ with held as materialized (
 )
 select exists (select from held) as held, (select count(*) from recorded) as recorded;
 
--- claim: these attempts were taken into memory by run $1
+-- claim: these attempts were taken into memory by run $1, but for those (`made`, from 1) that are over
+-- They were read by another statement: since then the fact may have become durable and its room free.
 with held as materialized (
     select run_id from lease where run_id = $1
+), wanted as materialized (
+    select c.*, exists (
+        select from delivery_event e
+         where e.day = c.day and e.outbox_id = c.outbox_id and e.webhook_id = c.webhook_id
+           and (e.attempt_no, e.step) >= (c.attempt_no, 1::smallint)) as made
+      from unnest($2::date[], $3::bigint[], $4::bigint[], $5::integer[])
+           with ordinality as c (day, outbox_id, webhook_id, attempt_no, place)
 ), claimed as (
     insert into claim (day, outbox_id, webhook_id, attempt_no, run_id)
-    select c.day, c.outbox_id, c.webhook_id, c.attempt_no, held.run_id
-      from unnest($2::date[], $3::bigint[], $4::bigint[], $5::integer[])
-           as c (day, outbox_id, webhook_id, attempt_no), held
+    select w.day, w.outbox_id, w.webhook_id, w.attempt_no, held.run_id
+      from wanted w, held where not w.made
     on conflict do nothing
 )
-select exists (select from held) as held;
+select exists (select from held) as held, array(select place from wanted where made) as made;
 
--- cancel_pending: close the pending deliveries of a webhook that was deactivated or deleted, but for those held in memory ($4)
+-- cancel_pending: close the deliveries of webhook $2 that wait for a retry, but for those held in memory ($4)
+-- By the schedule's index: a look at every delivery that the webhook ever had would take minutes. Deliveries
+-- that were never attempted, and those that are due already, are read back and closed one by one.
 insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, state, failures, run_id, reason)
-select d.day, d.outbox_id, d.webhook_id,
-       case when last.step = 0 then last.attempt_no else coalesce(last.attempt_no, 0) + 1 end, 1,
-       'cancelled', 'cancelled', coalesce(last.failures, 0), held.run_id, $3
+select e.day, e.outbox_id, e.webhook_id, case when e.step = 0 then e.attempt_no else e.attempt_no + 1 end, 1,
+       'cancelled', 'cancelled', e.failures, held.run_id, $3
   from lease held
-  join delivery d on d.webhook_id = $2
-  left join lateral (
-      select e.attempt_no, e.step, e.state, e.failures from delivery_event e
-       where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id
-       order by e.attempt_no desc, e.step desc limit 1) last on true
- where held.run_id = $1 and coalesce(last.state, 'pending') = 'pending'
-   and d.outbox_id <> all ($4::bigint[])
-   and not exists (select from outbox o where o.day = d.day and o.id = d.outbox_id and o.test)
+  join delivery_event e on e.webhook_id = $2 and e.next_attempt_at > statement_timestamp() - interval '10 minutes'
+ where held.run_id = $1 and e.state = 'pending' and e.outbox_id <> all ($4::bigint[])
+   and not exists (
+    select from delivery_event l
+     where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
+       and (l.attempt_no, l.step) > (e.attempt_no, e.step))
+   and not exists (select from outbox o where o.day = e.day and o.id = e.outbox_id and o.test)
 on conflict do nothing;

@@ -1,22 +1,24 @@
--- failing_webhooks: active webhooks whose latest attempts all failed, and since when; tests do not count
--- An edit of the webhook (a new URL, a reactivation) begins a new streak.
+-- failing_webhooks: active webhooks whose latest attempts all failed, and since when; failed tests do not count
+-- An edit of the webhook (a new URL, a reactivation) begins a new streak. Two or three probes of one index each.
 select w.id, w.public_id, w.url, streak.since, latest.recorded_at as latest_at
   from webhook w
-  cross join lateral (
-      select e.recorded_at, e.error_class from delivery_event e
-       where e.webhook_id = w.id and e.kind = 'attempted' and e.trigger <> 'test' and e.recorded_at > w.updated_at
-       order by e.recorded_at desc limit 1) latest
+  left join lateral (
+      select e.recorded_at from delivery_event e
+       where e.webhook_id = w.id and e.kind = 'attempted' and e.recorded_at > w.updated_at
+         and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 2
+       order by e.recorded_at desc limit 1) success on true
   cross join lateral (
       select e.recorded_at as since from delivery_event e
-       where e.webhook_id = w.id and e.kind = 'attempted' and e.trigger <> 'test'
-         and e.recorded_at > coalesce((
-             select s.recorded_at from delivery_event s
-              where s.webhook_id = w.id and s.kind = 'attempted' and s.trigger <> 'test'
-                and s.error_class is null and s.recorded_at > w.updated_at
-              order by s.recorded_at desc limit 1), w.updated_at)
+       where e.webhook_id = w.id and e.kind = 'attempted'
+         and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 0
+         and e.recorded_at > coalesce(success.recorded_at, w.updated_at)
        order by e.recorded_at limit 1) streak
- where w.active and w.deleted_at is null and latest.error_class is not null
-   and streak.since < clock_timestamp() - make_interval(secs => $1);
+  cross join lateral (
+      select e.recorded_at from delivery_event e
+       where e.webhook_id = w.id and e.kind = 'attempted'
+         and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 0
+       order by e.recorded_at desc limit 1) latest
+ where w.active and w.deleted_at is null and streak.since < clock_timestamp() - make_interval(secs => $1);
 
 -- all_gone: whether every attempt of a delivery was answered with 410
 select bool_and(status_code is not distinct from 410) from delivery_event

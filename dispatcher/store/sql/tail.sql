@@ -1,9 +1,15 @@
 -- tail_newest: how far a lane has been read, and where we are
 select here.system_identifier as system_id_here, pg_snapshot_xmax(pg_current_snapshot())::text as next_xid,
        p.batch, p.day, p.done::text as done_text, p.target::text as target_text, p.xid::text as xid_text,
-       p.outbox_id, p.system_id
+       p.outbox_id, p.system_id, coalesce(r.outbox_id, 0) as floor, coalesce(c.batch, 0) as checkpoint_batch,
+       p.batch is null and exists (
+           select from outbox o
+            where o.lane = $1 and o.xid >= pg_snapshot_xmax(pg_current_snapshot())
+              and o.id > coalesce(r.outbox_id, 0)) as from_elsewhere
   from pg_control_system() as here
-  left join lateral (select * from tail_position where lane = $1 order by batch desc limit 1) p on true;
+  left join lateral (select * from tail_position where lane = $1 order by batch desc limit 1) p on true
+  left join lateral (select batch from tail_checkpoint where lane = $1 order by id desc limit 1) c on true
+  left join lateral (select outbox_id from rebase order by id desc limit 1) r on true;
 
 -- tail_snapshot: the present snapshot: unchanged means that nothing was committed anywhere
 select pg_current_snapshot()::text;
@@ -12,6 +18,7 @@ select pg_current_snapshot()::text;
 -- One statement, so the rows and the bound come from one snapshot. The row comparison is the only lower
 -- bound (with a second one the index scan starts at the wrong one and walks). $6 prunes partitions: what
 -- was assigned a transaction id after `done` was recorded after it, clocks differing by less than two days.
+-- Rows up to $7 were dealt with by a rebase; their transaction ids may be another server's.
 with bound as materialized (
     select coalesce($4::text::pg_snapshot, pg_current_snapshot()) as target
 )
@@ -26,7 +33,7 @@ select bound.target::text as target_text, (select version from registry_version)
       from outbox o
      where o.lane = $1 and (o.xid, o.id) > ($2::text::xid8, $3::bigint)
        and o.xid < pg_snapshot_xmax(bound.target) and pg_visible_in_snapshot(o.xid, bound.target)
-       and o.day >= $6::date - 2 and o.day <= current_date + 2
+       and o.day >= $6::date - 2 and o.day <= current_date + 2 and o.id > $7::bigint
      order by o.xid, o.id limit $5
   ) as rows on true;
 
@@ -39,6 +46,7 @@ select o.xid::text as xid_text, o.id, o.day, o.type, o.data::text as data_text, 
             order by e.id limit 1)) as network_id
   from outbox o
  where o.lane = $1 and o.xid = any ($2::text[]::xid8[]) and (o.xid, o.id) > ($3::text::xid8, $4::bigint)
+   and o.id > $6::bigint
  order by o.xid, o.id limit $5;
 
 -- fan_out: messages, deliveries and the position, all or nothing, and only while run $1 leads

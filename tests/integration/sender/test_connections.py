@@ -8,6 +8,7 @@ import pytest
 
 from dispatcher.core.outcome import Answered, ErrorClass, error_class
 from dispatcher.sender import AiohttpSender
+from dispatcher.sender.connection import _hint_s
 from tests.receiver import (
     Behaviour,
     Exchange,
@@ -71,6 +72,28 @@ async def test_connection_that_must_not_be_reused(script: Behaviour) -> None:
         second = await sender.send(message(receiver.url()))
         assert [error_class(first), error_class(second)] == [None, None]
         assert receiver.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("timeout=5", 4.0),
+        ("timeout=5, max=100", 4.0),
+        ("max=100, Timeout=60", 59.0),
+        ("timeout=2", 1.0),
+        ("timeout=1", 0.5),
+        ("timeout=0", 0.0),
+        ("timeout=", None),
+        ("timeout=-5", None),
+        ("timeout=5.5", None),
+        ("timeout=²", None),
+        ("max=100", None),
+        ("", None),
+    ],
+)
+def test_how_long_a_receiver_keeps_a_connection(header: str, expected: float | None) -> None:
+    """Reuse is safe until a second before the receiver closes; nonsense says nothing."""
+    assert _hint_s(header) == expected
 
 
 async def test_unasked_answer_is_nobodys() -> None:

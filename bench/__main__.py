@@ -1,0 +1,93 @@
+"""`python -m bench`: runs every scenario in turns, checks that nothing was lost, and writes the results."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from bench.check import check
+from bench.figures import FULL, QUICK, Rounds
+from bench.machine import cores
+from bench.plot import draw
+from bench.report import PLOT, details, table, write
+from bench.scenarios.latency import QUIET, Latency
+from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, SLOW, SLOW_WEBHOOKS, Throughput
+from bench.scenarios.upstream import Upstream
+from bench.site import Site, running_site
+
+_HERE: Final = Path(__file__).parent
+
+
+def main() -> None:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two short rounds, to see that it works")
+    parser.add_argument("--output", type=Path, help="folder of the results (default: bench/, none with --quick)")
+    parsed = parser.parse_args()
+    rounds = QUICK if parsed.quick else FULL
+    output: Path | None = parsed.output or (None if parsed.quick else _HERE)
+    command = "python -m bench --quick" if parsed.quick else "make bench"
+    uvloop.run(_bench(rounds, output, command))
+
+
+async def _bench(rounds: Rounds, output: Path | None, command: str) -> None:
+    started = time.monotonic()
+    measured, other = cores()
+    async with running_site({FAST: FAST_WEBHOOKS, SLOW: SLOW_WEBHOOKS, QUIET: 1}) as site:
+        throughput = Throughput(site, rounds.seconds)
+        latency = Latency(site, rounds.events)
+        upstream = Upstream(site, throughput.fast_feed, rounds.seconds)
+        for scenario in (throughput, latency, upstream):
+            await scenario.prepare()
+        _say(started, "idle")
+        await upstream.idle(rounds.idle_s)
+        for number in range(1, rounds.count + 1):
+            _say(started, f"round {number} of {rounds.count}")
+            for scenario in (throughput, latency, upstream):
+                await scenario.round()
+        _say(started, "checking")
+        verified = await _check(site, throughput, latency)
+        postgresql: str = await site.producer.fetchval("show server_version")
+    figures = [*throughput.figures(), *latency.figures(), *upstream.figures()]
+    remarks = [
+        f"{verified[0]:,} deliveries: none lost, none twice, all recorded; "
+        f"{verified[1]:,} requests sampled, all signatures right",
+    ]
+    if measured == other:
+        remarks.append("**only one core could be used: what is measured shared it with everything else**")
+    if not upstream.bare:
+        remarks.append("pgbench is not installed: the producers' INSERT rate was not measured")
+    more = details(throughput, latency)
+    print(f"\n{table(figures)}\n\n{more}\n\n" + "\n".join(remarks))
+    if output is not None:
+        write(
+            output,
+            figures=figures,
+            more=more,
+            rounds=rounds,
+            postgresql=postgresql.split()[0],
+            command=command,
+            remarks=remarks,
+        )
+        draw(figures, output / PLOT)
+        _say(started, f"written to {output / 'RESULTS.md'}")
+
+
+async def _check(site: Site, throughput: Throughput, latency: Latency) -> tuple[int, int]:
+    feeds = (throughput.fast_feed, throughput.slow_feed, latency.feed)
+    for feed in feeds:
+        await feed.drained()
+    verified = sum([await check(site, feed) for feed in feeds])
+    return sum(feed.inserted * feed.webhooks for feed in feeds), verified
+
+
+def _say(started: float, what: str) -> None:
+    print(f"{time.monotonic() - started:6.1f} s  {what}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
