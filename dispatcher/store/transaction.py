@@ -1,7 +1,7 @@
 """Several named queries as one transaction: all or nothing, or all from one snapshot.
 
-A `Link` runs each statement by itself and connects again between two of them if it must; what belongs together
-runs here, on one connection, and fails together.
+A `Link` runs each statement by itself and connects again between two of them if it must; what belongs
+together runs here, on one connection, and fails together.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 How this works. Everything is read in one snapshot, beside a running dispatcher, as streams in the order of
 primary keys: the rows of one delivery come together, so memory is bounded whatever the length of the history.
-What must hold of a delivery's facts is decided by `core/verification.py`; here, what must hold between tables.
+`core/verification.py` decides what must hold of a delivery's facts; here is what must hold between tables.
 """
 
 from __future__ import annotations
@@ -154,11 +154,12 @@ class Verification:
         yield from self._forgotten(first, facts)
 
     def _forgotten(self, row: asyncpg.Record, facts: Sequence[RecordedFact]) -> Iterator[str]:
-        """What is still to be made is found again by a restart, which begins at the checkpoints."""
+        """Say whether a restart, which begins at the checkpoints, would find what is still to be made."""
         if facts:
             due_at = facts[-1].next_attempt_at
             if due_at is not None and due_at < self._retries_low:
-                yield f"was due at {due_at:%Y-%m-%dT%H:%M:%SZ} and is forgotten: a restart looks for later ones"
+                at = f"{due_at:%Y-%m-%dT%H:%M:%SZ}"
+                yield f"was due at {at} and is forgotten: a restart looks for what is due later"
         elif row["message_lane"] is not None:
             checkpoint = self._checkpoints[Lane(row["message_lane"])]
             waits_after = checkpoint.waiting.get(row["webhook_id"])

@@ -48,9 +48,10 @@ def _line(found: Discrepancy) -> str:
 
 
 def _summary(tally: Tally) -> Iterator[str]:
-    states = ", ".join(f"{tally.states[state]:,} {state}" for state in State)
     unread = f", {tally.not_read_yet:,} more not read yet" if tally.not_read_yet else ""
-    yield f"{tally.events:,} events{unread}; {tally.states.total():,} deliveries: {states}; {tally.facts:,} facts"
+    yield f"{tally.events:,} events{unread}"
+    states = ", ".join(f"{tally.states[state]:,} {state}" for state in State)
+    yield f"{tally.states.total():,} deliveries with {tally.facts:,} facts: {states}"
     if tally.discrepancies:
         yield f"{tally.discrepancies:,} discrepancies"
     else:
