@@ -31,9 +31,12 @@ from dispatcher.tools.demo import demo
 from dispatcher.tools.emit import emit
 from dispatcher.tools.history import history
 from dispatcher.tools.listen import Manner, listen
+from dispatcher.tools.rebase import rebase
 from dispatcher.tools.rows import Defaults
 from dispatcher.tools.session import database_url
+from dispatcher.tools.status import status
 from dispatcher.tools.terminal import complain, say
+from dispatcher.tools.verify import verify
 
 if TYPE_CHECKING:
     import argparse
@@ -127,6 +130,9 @@ _COMMANDS: Final[Mapping[str, Callable[[Config, argparse.Namespace], Coroutine[N
     "event-type list": lambda config, parsed: administration.list_event_types(config, as_json=parsed.json),
     "emit": _emit,
     "history": _history,
+    "status": lambda config, parsed: status(config, as_json=parsed.json),
+    "verify": lambda config, parsed: verify(config, since=parsed.since, as_json=parsed.json),
+    "rebase": lambda config, parsed: rebase(config, yes=parsed.yes, same_xids=parsed.same_xids),
 }
 
 

@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     from dispatcher.config.settings import Config
 
 HIDDEN: Final = "***"
-SECRET_KEYS: Final = frozenset({"secrets.encryption_key"})  # never shown, not even in an error
+# Never shown, not even in an error.
+SECRET_KEYS: Final = frozenset({"secrets.encryption_key", "secrets.previous_encryption_key"})
+URL_KEYS: Final = frozenset({"database.url", "delivery.proxy_url"})  # shown without their password
 
-_USERINFO: Final = re.compile(r"(?<=://)(?P<user>[^/?#]*?):[^/?#]*@")
+# Up to the last @: what is shown may be a mistake, such as a password with an unescaped / or no scheme.
+_USERINFO: Final = re.compile(r"(?:^|(?<=//))(?P<user>[^/?#:@]*):(?!//).*@", re.DOTALL)
 _PARAMETER: Final = re.compile(r"(?<=[?&])(?P<name>password|passfile|sslpassword)=[^&#]*", re.IGNORECASE)
 
 
 def without_password(url: str) -> str:
-    """Hide the password of a database URL, in its authority and in its parameters."""
+    """Hide the password of a URL, in its authority and in its parameters."""
     url = _USERINFO.sub(rf"\g<user>:{HIDDEN}@", url)
     return _PARAMETER.sub(rf"\g<name>={HIDDEN}", url)
 
@@ -27,7 +30,7 @@ def shown(key: str, value: Any) -> Any:
     """Give a value of `section.key` as people may see it."""
     if key in SECRET_KEYS:
         return HIDDEN if value else value
-    if key == "database.url" and isinstance(value, str):
+    if key in URL_KEYS and isinstance(value, str):
         return without_password(value)
     return value
 

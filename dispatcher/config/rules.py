@@ -50,6 +50,29 @@ def _networks(value: tuple[str, ...]) -> None:
             raise ValueError(f"{text!r} names a host inside its network; write {meant}") from None
 
 
+def _proxy_url(value: str) -> None:
+    wanted = "expected http://host:port or http://user:password@host:port, or nothing to connect directly"
+    if not value:
+        return
+    try:
+        parts = urlsplit(value)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        raise ValueError(wanted) from None
+    if (
+        parts.scheme != "http"
+        or not host
+        or not port
+        or parts.path not in {"", "/"}
+        or parts.query
+        or parts.fragment
+        or not value.isascii()
+        or not value.isprintable()
+        or " " in value
+    ):
+        raise ValueError(wanted)
+
+
 def _encryption_key(value: str) -> None:
     if not value:
         return
@@ -67,7 +90,9 @@ RULES: Final[Mapping[str, Callable[[Any], object]]] = {
     "api.listen": listen_address,
     "ops.listen": listen_address,
     "delivery.allowed_networks": _networks,
+    "delivery.proxy_url": _proxy_url,
     "secrets.encryption_key": _encryption_key,
+    "secrets.previous_encryption_key": _encryption_key,
 }
 
 
@@ -84,6 +109,9 @@ def disagreements(config: Config) -> Iterator[str]:
             f"delivery.keep_response_bytes: expected at most delivery.max_response_bytes"
             f" ({delivery.max_response_bytes}), since no more is read, got {delivery.keep_response_bytes}"
         )
+    secrets = config.secrets
+    if secrets.previous_encryption_key and not secrets.encryption_key:
+        yield "secrets.previous_encryption_key: expected secrets.encryption_key beside it, the new key"
     if tail.busy_poll_ms > tail.idle_poll_ms:
         yield (
             f"tail.busy_poll_ms: expected at most tail.idle_poll_ms ({tail.idle_poll_ms:g}),"

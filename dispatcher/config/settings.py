@@ -92,11 +92,12 @@ class Delivery(_Section, frozen=True):
     max_queued_bytes: Bytes = 67_108_864  # bodies held in memory
     require_https: bool = True
     allowed_networks: Networks = ()  # CIDRs that may be reached although they are private
+    proxy_url: str = ""  # http://user:password@host:port of an egress proxy; empty: connect directly
     max_response_bytes: Bytes = 65_536  # read at most
     keep_response_bytes: Annotated[
         int, Meta(ge=0, le=65_536, description="a whole number of bytes from 0 to 65536")
     ] = 4_096  # kept in the history
-    keepalive_s: SecondsOrNone = 60.0  # idle connections are kept this long
+    keepalive_s: SecondsOrNone = 50.0  # idle connections are kept this long; load balancers give up at 60
     drain_s: SecondsOrNone = 35.0  # at shutdown, requests in flight may take this long to end
 
 
@@ -127,6 +128,7 @@ class Secrets(_Section, frozen=True):
     """`[secrets]`: what must not be read by others; better given as a credential."""
 
     encryption_key: str = ""  # 32 bytes in base64; empty: one is made and kept in data_dir
+    previous_encryption_key: str = ""  # while the key changes: what is not re-sealed yet is read with it
 
 
 class Config(_Section, frozen=True):

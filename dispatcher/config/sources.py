@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 CREDENTIALS: Final[Mapping[str, tuple[str, str]]] = {
     "database_url": ("database", "url"),
     "encryption_key": ("secrets", "encryption_key"),
+    "previous_encryption_key": ("secrets", "previous_encryption_key"),
+    "proxy_url": ("delivery", "proxy_url"),
 }
 _PREFIX: Final = "DISPATCHER_"
 _FILE_VARIABLE: Final = "DISPATCHER_CONFIG"  # names the file where no --config does

@@ -32,6 +32,7 @@ class ErrorClass(enum.StrEnum):
     RESET = "reset"  # the connection ended before the answer did
     TLS = "tls"
     MALFORMED_RESPONSE = "malformed_response"
+    PROXY = "proxy"  # the egress proxy could not be used, or made no connection
     INVALID_REQUEST = "invalid_request"  # the webhook's URL or headers cannot be made into a request
 
 
@@ -56,12 +57,16 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class NoAnswer(msgspec.Struct, frozen=True):
-    """No complete answer came; `message` says in plain words what was seen."""
+    """No complete answer came; `message` says in plain words what was seen.
+
+    `own_fault`: nothing left for the receiver, and the reason is ours: it uses up no attempt.
+    """
 
     error: ErrorClass
     message: str
     address: str | None
     timings: Timings
+    own_fault: bool = False
 
 
 Outcome: TypeAlias = Answered | NoAnswer

@@ -11,6 +11,8 @@ from dispatcher.core.outcome import Answered, Outcome, error_class
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_OWN_FAULT_S: Final = 5.0
+_OWN_FAULT_MAX_S: Final = 300.0
 _ASKING: Final = frozenset({429, 503})
 _SECONDS: Final = re.compile(r"0*([0-9]{1,9})")  # more digits are three centuries: nonsense
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -56,6 +58,16 @@ def next_attempt(
         return due
     latest = ended_at + dt.timedelta(seconds=retry_after_max_s)
     return max(due, min(asked, latest))
+
+
+def after_own_fault(attempt_no: int, ended_at: dt.datetime) -> dt.datetime:
+    """Say when to try again what ended by a fault of our own: soon, then less and less often.
+
+    5 s after the first attempt, at most 5 minutes: the alert is still wanted, the proxy is not to be
+    flooded, and the history grows by one fact for each attempt.
+    """
+    delay_s = min(_OWN_FAULT_S * 2.0 ** min(attempt_no - 1, 10), _OWN_FAULT_MAX_S)
+    return ended_at + dt.timedelta(seconds=delay_s)
 
 
 def _retry_after(outcome: Answered, ended_at: dt.datetime) -> dt.datetime | None:

@@ -26,6 +26,7 @@ from dispatcher.store.registry import Webhook
 
 USER_AGENT: Final = f"Grillo-Webhooks/{__version__}"
 _AFTER_A_BUG: Final = dt.timedelta(minutes=1)
+_WITHOUT_MEANS: Final = dt.timedelta(seconds=1)
 _NUL: Final = str.maketrans({"\x00": "\ufffd"})
 
 log = structlog.get_logger("attempt")
@@ -102,6 +103,10 @@ class Attempts:
             while pending is not None:
                 try:
                     await self._attempt(pending)
+                except OSError as error:
+                    # The sender has no descriptor, memory or thread left: nothing went out.
+                    log.error("no resources to send with", error=str(error), in_flight=self._lanes.in_flight)  # noqa: TRY400
+                    await self._interrupted(pending, f"no resources to send with: {error}", _WITHOUT_MEANS)
                 except Exception:
                     # A bug of ours, met on this delivery alone, must not end the run: it would meet it again.
                     log.exception("attempt broke", outbox_id=pending.key.outbox_id)

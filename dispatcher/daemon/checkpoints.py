@@ -8,6 +8,7 @@ from typing import Final
 
 from dispatcher.core.lanes import TAILED, Lane
 from dispatcher.daemon.progress import Progress
+from dispatcher.daemon.recorder import Recorder
 from dispatcher.daemon.retries import BEGINNING, Retries
 from dispatcher.daemon.shared import Shared
 from dispatcher.daemon.waiting import Waiting
@@ -21,9 +22,17 @@ class Checkpoints:
     """The checkpoints of one run; none is written before the rescue is over."""
 
     def __init__(
-        self, shared: Shared, ledger: Ledger, progress: Progress, waiting: Waiting, retries: Retries
+        self,
+        shared: Shared,
+        ledger: Ledger,
+        *,
+        progress: Progress,
+        waiting: Waiting,
+        retries: Retries,
+        recorder: Recorder,
     ) -> None:
         self._ledger = ledger
+        self._recorder = recorder
         self._progress = progress
         self._waiting = waiting
         self._retries = retries
@@ -44,10 +53,11 @@ class Checkpoints:
             if self._written.get(lane) != state:
                 await self._ledger.checkpoint(lane, *state)
                 self._written[lane] = state
-        # A restart looks for the claims of a run that died from this time on: those of both readers.
-        low = min(self._retries.low(), self._waiting.claimed_since())
+        # A restart looks for the claims of a run that died from this time on, those of both readers, and for
+        # what is due: also by facts that are still on their way.
+        low = min(self._retries.low(), self._waiting.claimed_since(), self._recorder.due_since())
         written = self._written.get(Lane.RETRY)
-        if not isinstance(written, dt.datetime) or low - written > _RETRIES_EVERY:
+        if not isinstance(written, dt.datetime) or not written <= low <= written + _RETRIES_EVERY:
             microseconds = (low - BEGINNING) // dt.timedelta(microseconds=1)
             await self._ledger.checkpoint(Lane.RETRY, max(1, microseconds), [])
             self._written[Lane.RETRY] = low

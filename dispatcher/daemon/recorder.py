@@ -9,6 +9,7 @@ an outage of the database holds the senders, not memory.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import structlog
 
 from dispatcher.core.errors import UnwritableFact
 from dispatcher.core.lanes import Pending
-from dispatcher.daemon.shared import Shared
+from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.ledger import FactRow, Ledger
 
 BATCH_ROWS: Final = 500
@@ -49,12 +50,20 @@ class Recorder:
 
     async def put(self, fact: FactRow, pending: Pending | None) -> None:
         """Hand over a fact; once it is durable, `pending` is settled (None: another fact of it follows)."""
-        while len(self._waiting) >= _MOST_WAITING:
-            self._room.clear()
-            await self._room.wait()
         self._waiting.append((pending, fact))
         self._empty.clear()
         self._some.set()
+        while len(self._waiting) > _MOST_WAITING:
+            self._room.clear()
+            await self._room.wait()
+
+    def due_since(self) -> dt.datetime:
+        """Give the earliest due time of the facts that are not durable yet; now, where none is earlier.
+
+        After an outage that can be long ago.
+        """
+        due = (fact.next_attempt_at for _, fact in self._waiting)
+        return min((at for at in due if at is not None), default=utc_now())
 
     async def drained(self) -> None:
         """Wait until every fact that was handed over is durable."""

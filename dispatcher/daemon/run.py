@@ -40,6 +40,7 @@ from dispatcher.store.streaks import Streaks
 from dispatcher.store.wakeup import Wakeup
 
 _WATCH_TRUST_S: Final = 0.25  # well below the second by which we trust ourselves for less
+_GIVE_BACK_S: Final = 2.0  # at shutdown, while PostgreSQL is away
 
 log = structlog.get_logger("run")
 
@@ -80,7 +81,14 @@ class Run:
             for lane in TAILED
         }
         self._rescuer = Rescuer(shared, self._backlog, self._waiting, self._retries)
-        self._checkpoints = Checkpoints(shared, self._ledger, self._progress, self._waiting, self._retries)
+        self._checkpoints = Checkpoints(
+            shared,
+            self._ledger,
+            progress=self._progress,
+            waiting=self._waiting,
+            retries=self._retries,
+            recorder=self._recorder,
+        )
         self._disabler = Disabler(shared, Streaks(self._link("disabler"), run_id))
         self._cancellations: asyncio.Queue[Webhook] = asyncio.Queue()
         self._rescued = False
@@ -101,7 +109,7 @@ class Run:
         try:
             async with asyncio.TaskGroup() as group:
                 self._attempts.begin(group)
-                renewing = group.create_task(self._renew())
+                leading = [group.create_task(self._renew()), group.create_task(self._watch_trust())]
                 await self._outage.patiently("registry", self._registry.refresh)
                 last_batches = {lane: await tailer.begin() for lane, tailer in self._tailers.items()}
                 may_ring = await self._may_ring()
@@ -118,7 +126,6 @@ class Run:
                         self._ring_due(),
                         self._cancel(),
                         self._disabler.run(),
-                        self._watch_trust(),
                     )
                 ]
                 log.info("leading", run=self._run_id)
@@ -127,7 +134,8 @@ class Run:
                 self._attempts.close()
                 await _end(loops)
                 await self._drain()
-                await _end([recording, renewing])
+                await _end([recording, *leading])  # no renewal after the release
+                await self._give_back()
         except* LeaseLost as lost:
             raise LeaseLost(str(lost.exceptions[0])) from lost
         except* DrainExpired as expired:
@@ -137,21 +145,29 @@ class Run:
                 await one.close()
 
     async def _drain(self) -> None:
-        """Let requests in flight end, make every fact durable, give the lead back."""
+        """Let requests in flight end, and make every fact durable."""
         try:
             async with asyncio.timeout(self._process.config.delivery.drain_s):
                 await self._attempts.landed()
                 await self._recorder.drained()
                 if self._rescued:
                     await self._outage.patiently("drain", self._checkpoints.write)
-                    await self._outage.patiently(
-                        "drain", lambda: self._backlog.runs_ended(self._run_id, [self._run_id], "clean")
-                    )
-                await self._outage.patiently("drain", self._lease.release)
+                # Whatever earlier runs left open: of ours, nothing is.
+                await self._outage.patiently(
+                    "drain", lambda: self._backlog.runs_ended(self._run_id, [self._run_id], "clean")
+                )
         except TimeoutError:
             # The facts of what is cut off are missing: the next run writes them down as interrupted.
             raise DrainExpired(f"{self.lanes.in_flight} requests were cut off after drain_s") from None
         log.info("drained")
+
+    async def _give_back(self) -> None:
+        """Let a standby lead at once; without an answer it leads when the lease has run out."""
+        try:
+            async with asyncio.timeout(_GIVE_BACK_S):
+                await self._outage.patiently("lease", self._lease.release)
+        except TimeoutError:
+            log.warning("the lead could not be given back")
 
     async def _watch_trust(self) -> None:
         """Cut requests off when the lease could not be renewed in time, and go on when it could."""
@@ -165,7 +181,8 @@ class Run:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_EVERY_S)
+            # After an answer that took longer than the lease is trusted, the next one is wanted at once.
+            await asyncio.sleep(RENEW_EVERY_S if self._lease.trusted else 0)
             await self._outage.patiently("lease", self._lease.renew)
             self._attempts.pump()  # sending stops while the lease cannot be trusted
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +20,6 @@ from dispatcher.core.body import build_body
 from dispatcher.core.errors import DatabaseUnavailable
 from dispatcher.core.ids import DeliveryKey, WebhookId
 from dispatcher.core.lanes import Admission, Lane, Payload, Pending
-from dispatcher.core.routing import OPERATIONAL, RoutedEvent
 from dispatcher.core.snapshot import Position
 from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.daemon.progress import Progress
@@ -127,7 +125,7 @@ class Tailer:
         messages: list[MessageRow] = []
         deliveries = count = 0
         for row in rows:
-            webhook_ids = self._match(row)
+            webhook_ids = self._registry.match(row)
             if deliveries and deliveries + len(webhook_ids) > _MOST_DELIVERIES:
                 break
             deliveries += len(webhook_ids)
@@ -153,19 +151,6 @@ class Tailer:
                 )
             )
         return count, messages
-
-    def _match(self, row: OutboxRow) -> list[WebhookId]:
-        if row.target_webhook_id is not None:
-            known = row.target_webhook_id in self._registry.webhooks
-            return [row.target_webhook_id] if known else []
-        organization_id = None
-        if row.type.startswith(OPERATIONAL):
-            # Not msgspec: it refuses halves of surrogate pairs, which the outbox accepts.
-            subject = json.loads(row.data_text).get("webhook_id")
-            organization_id = self._registry.organization_of(str(subject))
-            if organization_id is None:
-                return []
-        return self._registry.routes.match(RoutedEvent(row.type, row.network_id, organization_id))
 
     def _admit(self, row: OutboxRow, webhook_id: WebhookId, body_bytes: int) -> bool:
         if self._waiting.waits(self._lane, webhook_id):

@@ -12,6 +12,7 @@ from dispatcher.sender.endpoint import Endpoint
 from dispatcher.sender.exchange import exchange
 from dispatcher.sender.failure import SendError
 from dispatcher.sender.resolver import Lookup, Resolver, getaddrinfo
+from dispatcher.sender.trust import Trust
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,7 +32,8 @@ class AiohttpSender:
         """Take `lookup` in place of the system's name resolution."""
         self._config: Final = config
         self._lookup: Final = lookup
-        self._endpoints: Final[dict[str, Endpoint]] = {}
+        self._endpoints: Final[dict[tuple[str, str], Endpoint]] = {}
+        self._trust: Final = Trust()
         self._loop: asyncio.AbstractEventLoop
         self._connector: CheckedConnector
 
@@ -50,11 +52,12 @@ class AiohttpSender:
         """Perform one attempt; see `Sender.send`."""
         deadline = self._loop.time() + self._config.timeout_s
         try:
-            endpoint = self._endpoints.get(message.url) or self._keep(message.url)
+            target = message.url, message.ca_certificates
+            endpoint = self._endpoints.get(target) or self._keep(target)
             request = endpoint.request(message)
             connection = await self._connector.connection_to(endpoint)
         except SendError as error:
-            return NoAnswer(error.error, error.message, error.address, _NO_TIMINGS)
+            return NoAnswer(error.error, error.message, error.address, _NO_TIMINGS, error.own_fault)
         protocol = cast("ReceiverConnection", connection.protocol)  # the only kind the connector makes
         try:
             outcome = await exchange(protocol, request, deadline=deadline, config=self._config)
@@ -66,9 +69,10 @@ class AiohttpSender:
                 connection.close()
         return outcome
 
-    def _keep(self, url: str) -> Endpoint:
-        endpoint = Endpoint(url)
+    def _keep(self, target: tuple[str, str]) -> Endpoint:
+        url, ca_certificates = target
+        endpoint = Endpoint(url, self._trust, ca_certificates)
         while len(self._endpoints) >= _MAX_ENDPOINTS:
             del self._endpoints[next(iter(self._endpoints))]
-        self._endpoints[url] = endpoint
+        self._endpoints[target] = endpoint
         return endpoint

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import ssl
 import time
 from typing import TYPE_CHECKING, Final, cast
 
-import aiohappyeyeballs
 from aiohttp import BaseConnector, ClientTimeout
 
 from dispatcher.core.outcome import ErrorClass, Timings
 from dispatcher.sender.connection import ReceiverConnection
 from dispatcher.sender.failure import SendError, connect_error
+from dispatcher.sender.proxy import Proxy, Stage
+from dispatcher.sender.race import race
 
 if TYPE_CHECKING:
+    import socket
+
     from aiohttp import ClientRequest
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
@@ -28,12 +29,11 @@ if TYPE_CHECKING:
     from dispatcher.sender.resolver import Resolver
 
 _NO_TIMEOUT: Final = ClientTimeout()  # deadlines are our own
-_NEXT_ADDRESS_AFTER_S: Final = 0.25  # RFC 8305: a silent address is joined by the next after this
 _TLS_GOODBYE_S: Final = 1.0  # a receiver gets this long to end TLS politely
 
 
 class CheckedConnector(BaseConnector):
-    """Keeps connections alive by host, port and scheme; limits nothing, the lanes do that."""
+    """Keeps connections alive by host, port, scheme and trust; limits nothing, the lanes do that."""
 
     def __init__(self, config: Delivery, policy: AddressPolicy, resolver: Resolver) -> None:
         super().__init__(limit=0, limit_per_host=0, keepalive_timeout=config.keepalive_s)
@@ -41,9 +41,7 @@ class CheckedConnector(BaseConnector):
         self._policy: Final = policy
         self._resolver: Final = resolver
         self._connect_timeout_s: Final = min(config.connect_timeout_s, config.timeout_s)
-        self._tls: Final = ssl.create_default_context()
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._tls.set_alpn_protocols(["http/1.1"])
+        self._proxy: Final = Proxy(config.proxy_url, resolver) if config.proxy_url else None
 
     async def connection_to(self, endpoint: Endpoint) -> Connection:
         """Take an idle connection or make one; raises `SendError`."""
@@ -58,25 +56,26 @@ class CheckedConnector(BaseConnector):
     ) -> ResponseHandler:
         del traces, timeout
         endpoint = cast("Endpoint", req)
-        stage = f"{endpoint.target.host} was not resolved"
+        stage = Stage(f"{endpoint.target.host} was not resolved")
         addresses: tuple[Address, ...] = ()
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 addresses = await self._addresses(endpoint)
                 resolved = time.monotonic()
-                stage = "no connection was made"
-                sock = await self._connect(addresses, endpoint.target.port)
+                sock, address = await self._connect(addresses, endpoint.target.port, stage)
                 connected = time.monotonic()
-                stage = "TLS was not agreed on"
-                connection = await self._converse(sock, endpoint)
+                stage.at("TLS was not agreed on")
+                connection = await self._converse(sock, address, endpoint)
         except TimeoutError as error:
             if error.errno is not None:  # the kernel's own
-                raise connect_error(error, stage, _first(addresses)) from None
-            message = f"{stage} within {self._connect_timeout_s:g} s"
+                raise connect_error(error, stage.words, _first(addresses)) from None
+            message = f"{stage.words} within {self._connect_timeout_s:g} s"
+            if stage.own_fault:
+                raise SendError(ErrorClass.PROXY, message, own_fault=True) from None
             raise SendError(ErrorClass.CONNECT_TIMEOUT, message, _first(addresses)) from None
         except (OSError, RuntimeError) as error:
-            raise connect_error(error, stage, _first(addresses)) from None
+            raise connect_error(error, stage.words, _first(addresses)) from None
         tls_s = time.monotonic() - connected
         connection.fresh = Timings(
             dns_ms=None if endpoint.target.address else round((resolved - started) * 1000, 3),
@@ -97,23 +96,21 @@ class CheckedConnector(BaseConnector):
                 raise SendError(ErrorClass.BLOCKED_ADDRESS, message, str(address))
         return addresses
 
-    async def _connect(self, addresses: tuple[Address, ...], port: int) -> socket.socket:
-        return await aiohappyeyeballs.start_connection(
-            [
-                (
-                    socket.AF_INET6 if address.version == 6 else socket.AF_INET,
-                    socket.SOCK_STREAM,
-                    socket.IPPROTO_TCP,
-                    "",
-                    (str(address), port, 0, 0) if address.version == 6 else (str(address), port),
-                )
-                for address in addresses
-            ],
-            happy_eyeballs_delay=_NEXT_ADDRESS_AFTER_S,
-            loop=self._loop,
-        )
+    async def _connect(
+        self, addresses: tuple[Address, ...], port: int, stage: Stage
+    ) -> tuple[socket.socket, str]:
+        """Give a socket that leads to one of the addresses, and that address."""
+        if self._proxy is not None:
+            return await self._proxy.connect(addresses, port, stage)
+        stage.at("no connection was made")
+        sock = await race(addresses, port, self._loop)
+        try:
+            return sock, str(sock.getpeername()[0])
+        except OSError:
+            sock.close()
+            raise
 
-    async def _converse(self, sock: socket.socket, endpoint: Endpoint) -> ReceiverConnection:
+    async def _converse(self, sock: socket.socket, address: str, endpoint: Endpoint) -> ReceiverConnection:
         def protocol() -> ReceiverConnection:
             return ReceiverConnection(
                 self._loop,
@@ -124,12 +121,11 @@ class CheckedConnector(BaseConnector):
 
         with contextlib.ExitStack() as undo:
             undo.callback(sock.close)
-            address = str(sock.getpeername()[0])
-            if endpoint.target.tls:
+            if endpoint.trust is not None:
                 _, connection = await self._loop.create_connection(
                     protocol,
                     sock=sock,
-                    ssl=self._tls,
+                    ssl=endpoint.trust,
                     server_hostname=endpoint.target.host,
                     ssl_shutdown_timeout=_TLS_GOODBYE_S,
                 )

@@ -10,8 +10,11 @@ from aiohttp.client_reqrep import ConnectionKey
 from dispatcher.core.addresses import InvalidUrlError, Target, read_url
 from dispatcher.core.outcome import ErrorClass
 from dispatcher.sender.failure import SendError
+from dispatcher.sender.trust import Trust
 
 if TYPE_CHECKING:
+    import ssl
+
     from dispatcher.core.message import Message
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -23,9 +26,9 @@ _sendable: Final[set[str]] = set()  # header names that were found to be in orde
 class Endpoint:
     """Where requests to one URL go. The pool takes it for a request: it needs only its first two names."""
 
-    __slots__ = ("_start", "connection_key", "proxy", "target")
+    __slots__ = ("_start", "connection_key", "proxy", "target", "trust")
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, trust: Trust, ca_certificates: str = "") -> None:
         """Raise `SendError` for what cannot be made into a request."""
         try:
             target = read_url(url)
@@ -33,11 +36,12 @@ class Endpoint:
             raise SendError(ErrorClass.INVALID_REQUEST, f"the URL {error}") from None
         self.target: Final[Target] = target
         self.proxy: Final = None
+        self.trust: Final[ssl.SSLContext | None] = trust.context(ca_certificates) if target.tls else None
         self.connection_key: Final = ConnectionKey(
             target.host,
             target.port,
             target.tls,
-            ssl=True,
+            ssl=self.trust or False,  # a connection that was made under another trust is not taken for this
             proxy=None,
             proxy_auth=None,
             proxy_headers_hash=None,

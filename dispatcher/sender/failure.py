@@ -16,8 +16,11 @@ _OWN_FAULTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.
 class SendError(Exception):
     """A failed attempt on its way up to the door, which makes a `NoAnswer` of it."""
 
-    def __init__(self, error: ErrorClass, message: str, address: str | None = None) -> None:
+    def __init__(
+        self, error: ErrorClass, message: str, address: str | None = None, *, own_fault: bool = False
+    ) -> None:
         super().__init__(message)
+        self.own_fault: Final = own_fault
         self.error: Final = error
         self.message: Final = message
         self.address: Final = address

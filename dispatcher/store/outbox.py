@@ -107,7 +107,7 @@ class OutboxReader:
             "tail_range", self._lane, str(xid), outbox_id, fixed, limit, since, self._floor
         )
         target = Snapshot.parse(found[0]["target_text"])
-        in_range = [_row(row) for row in found if row["id"] is not None]
+        in_range = [outbox_row(row) for row in found if row["id"] is not None]
         late: list[OutboxRow] = []
         start = position.straggler_start()
         if start is not None:
@@ -122,7 +122,7 @@ class OutboxReader:
                     limit,
                     self._floor,
                 )
-                late = [_row(row) for row in rows]
+                late = [outbox_row(row) for row in rows]
         if len(late) == limit:
             in_range = []
             exhausted = False
@@ -131,7 +131,8 @@ class OutboxReader:
         return Page(late + in_range, position, target, exhausted, found[0]["registry_version"])
 
 
-def _row(row: asyncpg.Record) -> OutboxRow:
+def outbox_row(row: asyncpg.Record) -> OutboxRow:
+    """Give the event in a row of the tail's queries."""
     return OutboxRow(
         xid=int(row["xid_text"]),
         id=row["id"],

@@ -8,6 +8,7 @@ is matched against webhooks at least as new as the event itself.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -16,9 +17,10 @@ import asyncpg
 import msgspec
 
 from dispatcher.core.ids import WebhookId
-from dispatcher.core.routing import Routes, Subscription
+from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, Subscription
 from dispatcher.core.signature import Signer
 from dispatcher.store.connection import Link
+from dispatcher.store.outbox import OutboxRow
 from dispatcher.store.queries import QUERIES
 from dispatcher.store.vault import Vault
 
@@ -106,6 +108,19 @@ class Registry:
         )
         self.version = newest
         return stopped
+
+    def match(self, row: OutboxRow) -> list[WebhookId]:
+        """Give the webhooks that are to be told of an event, in the order of their numbers."""
+        if row.target_webhook_id is not None:
+            return [row.target_webhook_id] if row.target_webhook_id in self.webhooks else []
+        organization_id = None
+        if row.type.startswith(OPERATIONAL):
+            # Not msgspec: it refuses halves of surrogate pairs, which the outbox accepts.
+            subject = json.loads(row.data_text).get("webhook_id")
+            organization_id = self.organization_of(str(subject))
+            if organization_id is None:
+                return []
+        return self.routes.match(RoutedEvent(row.type, row.network_id, organization_id))
 
     def organization_of(self, public_id: str) -> int | None:
         """Give the organization of a webhook that an operational event speaks of."""

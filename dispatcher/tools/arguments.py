@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import math
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,6 @@ from dispatcher.store.accounts import DEFAULT_ORGANIZATION, READ, SCOPES, WRITE
 from dispatcher.tools.administration import PRIORITIES
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Sequence
 
 DEFAULT_SCOPES: Final = (READ, WRITE)
@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     _add_emit(commands.add("emit", "insert events into the outbox, as a producer would"))
     _add_listen(commands.add("listen", "receive webhooks on this machine, show them, check their signatures"))
     _add_history(commands.add("history", "show the newest deliveries"))
+    _add_upkeep(commands)
     demo = commands.add("demo", "show everything at work, on real earthquakes, without any set-up")
     demo.add_argument(
         "--once", action="store_true", help="end after the replay: 0 if all arrived and verified"
@@ -196,6 +197,22 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def _add_upkeep(commands: _Commands) -> None:
+    _add_json(commands.add("status", "show who leads, how far each lane is, and what is pending"))
+    verify = commands.add("verify", "rebuild every state from the recorded facts and compare")
+    verify.add_argument(
+        "--since", type=_date, metavar="DATE", help="only events recorded from this UTC day on (default: all)"
+    )
+    _add_json(verify)
+    rebase = commands.add("rebase", "take over a database that was restored from a backup, or moved")
+    rebase.add_argument("--yes", action="store_true", help="do it; without this, only say what it would do")
+    rebase.add_argument(
+        "--same-xids",
+        action="store_true",
+        help="nothing was lost and transaction ids are the same, as after pg_upgrade",
+    )
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs: one JSON object a line")
 
@@ -225,6 +242,13 @@ def _days(text: str) -> float:
 
 def _seconds(text: str) -> float:
     return _positive(text, 86_400, "a number of seconds")
+
+
+def _date(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a day such as 2026-11-21, got {text!r}") from None
 
 
 def _time(text: str) -> dt.datetime:

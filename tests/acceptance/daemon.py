@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiohttp
 
+from tests.acceptance.waiting import eventually
 from tests.postgres import wait_for
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Daemon:
         async def well() -> bool:
             return (await self.readiness()).status == 200
 
-        await wait_for(well, "/readyz answers 200", timeout_s)
+        await eventually(well, "/readyz answers 200", timeout_s)
 
     async def not_ready(self, timeout_s: float = START_S) -> list[str]:
         """Wait until /readyz answers 503, and give the reasons."""
@@ -127,7 +128,7 @@ class Daemon:
             status, problems = await self.readiness()
             return problems if status == 503 else []
 
-        return await wait_for(unwell, "/readyz answers 503 with a reason", timeout_s)
+        return await eventually(unwell, "/readyz answers 503 with a reason", timeout_s)
 
     def kill(self) -> None:
         """End it as the kernel's out-of-memory killer does."""

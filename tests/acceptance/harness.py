@@ -25,6 +25,7 @@ import asyncpg
 from tests.acceptance.conservation import UNFINISHED, History, violations
 from tests.acceptance.producer import Ledger, produce
 from tests.acceptance.subscriber import Subscriber
+from tests.acceptance.waiting import eventually
 from tests.postgres import wait_for
 
 if TYPE_CHECKING:
@@ -68,14 +69,18 @@ class Harness:
 
     @asynccontextmanager
     async def producing(
-        self, events: Sequence[Event], *, producers: int = 3, pause_s: float = 0.01
+        self, events: Sequence[Event], *, pause_s: float, producers: int = 3, to_the_end: bool = False
     ) -> AsyncIterator[None]:
-        """Insert all these events while the block runs, by several producers; ends when both have."""
+        """Insert events while the block runs, by several producers, and `to_the_end` all that are left then."""
+        stop = asyncio.Event()
         seeds = [random.Random(self.rng.random()) for _ in range(producers)]
         async with asyncio.TaskGroup() as group:
             for index, rng in enumerate(seeds):
-                group.create_task(produce(self.url, events[index::producers], self.ledger, rng, pause_s))
+                share = events[index::producers]
+                group.create_task(produce(self.url, share, self.ledger, rng, pause_s=pause_s, stop=stop))
             yield
+            if not to_the_end:
+                stop.set()
 
     @property
     def open(self) -> int:
@@ -94,7 +99,7 @@ class Harness:
                 scheduled = await connection.fetchval("select count(*) from message")
                 return scheduled == len(self.ledger.committed) and not await connection.fetchval(UNFINISHED)
 
-            await wait_for(finished, "every delivery is finished", timeout_s)
+            await eventually(finished, "every delivery is finished", timeout_s)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:

@@ -36,7 +36,7 @@ class Event:
 
 def real_events(*names: str) -> list[Event]:
     """Give every event of these files of `tests/data`, all without names, in their order."""
-    events = []
+    events: list[Event] = []
     for name in names or ("comcat_updates.jsonl", "usgs_week_2018.jsonl"):
         for line in (DATA / name).read_text().splitlines():
             event = json.loads(line)
@@ -56,15 +56,26 @@ class Ledger:
         return {one.serial for one in self.committed.values() if not types or one.type in types}
 
 
-async def produce(url: str, events: Sequence[Event], ledger: Ledger, rng: random.Random, pause_s: float) -> None:
+async def produce(  # noqa: PLR0913 - where, what, how fast, how long
+    url: str,
+    events: Sequence[Event],
+    ledger: Ledger,
+    rng: random.Random,
+    *,
+    pause_s: float = 0,
+    stop: asyncio.Event | None = None,
+) -> None:
     """Insert events as a careful producer does: in transactions of a few rows, again until they are committed.
 
     Some transactions are rolled back first, which leaves holes in the ids; `dedup_key` makes repeating one
-    harmless whose commit was not acknowledged. Goes on through any outage of the database.
+    harmless whose commit was not acknowledged. Goes on through any outage of the database, until all events
+    are committed or, between two transactions, `stop` is set.
     """
     connection: asyncpg.Connection | None = None
     try:
         for batch in _batches(events, rng):
+            if stop is not None and stop.is_set():
+                return
             roll_back = rng.random() < 0.1
             while True:
                 try:

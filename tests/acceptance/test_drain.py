@@ -29,7 +29,7 @@ async def test_sigterm_lets_requests_in_flight_finish(database: Database, tmp_pa
         settings = {"DELIVERY__MAX_IN_FLIGHT_PER_WEBHOOK": str(SLOTS)}
         async with daemons(database.url, tmp_path, **settings) as house:
             first = await house.start()
-            async with world.producing(events):
+            async with world.producing(events, pause_s=0, to_the_end=True):
                 pass
             in_flight = SLOTS * len(subscribers)
             await wait_for(lambda: world.open >= in_flight, "every slot is in use")
@@ -96,7 +96,7 @@ async def test_a_leader_that_was_frozen_past_its_lease_has_lost_it(
             await first.says("leading")
             second = await house.start()
             await second.says("standing by: another process leads")
-            async with world.producing(real_events(), pause_s=0.25):
+            async with world.producing(real_events(), pause_s=0.2):
                 await world.under_way()
                 first.freeze()
                 await second.says("leading")

@@ -88,7 +88,7 @@ async def test_real_events_reach_the_guides_receivers(
 async def _replay(url: str, events: list[Event], ledger: Ledger, rng: random.Random) -> None:
     async with asyncio.TaskGroup() as group:
         for index in range(PRODUCERS):
-            group.create_task(produce(url, events[index::PRODUCERS], ledger, random.Random(rng.random()), 0))
+            group.create_task(produce(url, events[index::PRODUCERS], ledger, random.Random(rng.random())))
 
 
 async def _all_delivered(database: Database, count: int) -> None:

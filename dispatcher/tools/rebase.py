@@ -1,0 +1,87 @@
+"""`dispatcher rebase`: takes over a database that was restored or moved, before the dispatcher goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from dispatcher.core.errors import LeaseLost, OperatorError
+from dispatcher.store.installation import Installation
+from dispatcher.store.lease import TERM_S, Lease
+from dispatcher.store.rebase import Rebase, Report
+from dispatcher.store.registry import Registry
+from dispatcher.store.vault import open_vault
+from dispatcher.tools.session import open_database
+from dispatcher.tools.terminal import say
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from dispatcher.config import Config
+    from dispatcher.core.ids import RunId
+    from dispatcher.store.connection import Database
+
+_ASK_EVERY_S: Final = 0.5
+_WAIT_S: Final = TERM_S + 1.0  # the lease of a daemon that was killed lasts this long at most
+
+
+async def rebase(config: Config, *, yes: bool, same_xids: bool) -> int:
+    """Take the database over; without `yes`, say what that would do, change nothing and give 1.
+
+    Raises `OperatorError` while a dispatcher leads.
+    """
+    async with open_database(config) as database:
+        vault = open_vault(config.secrets.encryption_key, Path(config.data_dir))
+        await Installation.load(database, vault)
+        try:
+            async with _lead(database) as run_id:
+                registry = Registry(database.link("registry"), vault)
+                work = Rebase(database.link("rebase"), run_id, registry, rehearse=not yes)
+                if same_xids:
+                    say(*_moved(await work.same_xids()))
+                else:
+                    say(*_restored(await work.restored()))
+        except LeaseLost as error:
+            raise OperatorError("another process took the lead meanwhile: nothing was changed") from error
+    if yes:
+        say("done: `dispatcher serve` goes on from here")
+        return 0
+    say("nothing was changed; with --yes, this is done")
+    return 1
+
+
+@asynccontextmanager
+async def _lead(database: Database) -> AsyncIterator[RunId]:
+    """Lead, so that no dispatcher does; raises `OperatorError` where one goes on leading."""
+    link = database.link("lease")
+    lease = Lease(link)
+    deadline = asyncio.get_running_loop().time() + _WAIT_S
+    while (run_id := await lease.take()) is None:
+        if asyncio.get_running_loop().time() >= deadline:
+            raise OperatorError("a dispatcher runs on this database: stop it first (`dispatcher status`)")
+        await asyncio.sleep(_ASK_EVERY_S)
+    try:
+        yield run_id
+    finally:
+        await link.execute("run_ended", run_id, [run_id], "clean")
+        await lease.release()
+
+
+def _moved(lanes: int) -> Iterator[str]:
+    if lanes:
+        yield f"the positions of {lanes} lanes are taken over as they are: nothing is sent again"
+    else:
+        yield "the positions were written on this server already: there is nothing to take over"
+
+
+def _restored(report: Report) -> Iterator[str]:
+    yield (
+        f"{report.scheduled_events:,} events that had not been read are scheduled: "
+        f"{report.scheduled_deliveries:,} deliveries"
+    )
+    yield (
+        f"{report.interrupted:,} deliveries were pending in the backup and may have been sent after it: each "
+        "gets a fact that says so (`interrupted`, `restored`) and is sent, perhaps again, with its old id"
+    )

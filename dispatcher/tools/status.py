@@ -1,0 +1,114 @@
+"""`dispatcher status`: who leads, how far each lane is, what is pending, and whether something is wrong."""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from dispatcher.store.status import COUNTED, Leader, Status, read_status
+from dispatcher.store.vault import open_vault
+from dispatcher.tools.session import open_database
+from dispatcher.tools.terminal import duration, moment, printable, say, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dispatcher.config import Config
+
+_LATE_S: Final = 60.0  # an unread row this old means that the tail does not follow
+_MONTHS_AHEAD: Final = 1  # partitions must reach this far, or producers will be refused
+_HEAD: Final = ("LANE", "BATCH", "NOT READ", "OLDEST", "NOT ATTEMPTED", "OLDEST", "WEBHOOKS WAITING")
+
+
+async def status(config: Config, *, as_json: bool) -> int:
+    """Print where everything stands; 0 when all is well, 1 when something is wrong."""
+    async with open_database(config) as database:
+        seen = await read_status(database.link("status"))
+    key = _encryption_key(config, seen.key_check)
+    wrong = list(_problems(seen, key))
+    if as_json:
+        shown: dict[str, Any] = msgspec.to_builtins(seen)
+        del shown["key_check"]
+        shown |= {"encryption_key": key, "problems": wrong}
+        say(msgspec.json.encode(shown).decode())
+    else:
+        say(*_lines(seen, key))
+        say(*(f"WRONG: {printable(problem)}" for problem in wrong) if wrong else ["all is well"])
+    return 1 if wrong else 0
+
+
+def _encryption_key(config: Config, key_check: bytes | None) -> str:
+    """Compare our encryption key with the database's, without making one where there is none."""
+    data_dir = Path(config.data_dir)
+    if not config.secrets.encryption_key and not (data_dir / "encryption.key").exists():
+        return "none here"
+    if key_check is None:
+        return "not used yet"
+    ours = open_vault(config.secrets.encryption_key, data_dir).key_check
+    return "matches" if hmac.compare_digest(ours, key_check) else "differs"
+
+
+def _problems(seen: Status, key: str) -> Iterator[str]:
+    leader = seen.leader
+    if leader is None or not leader.lease_left_s:
+        yield "nobody leads: nothing is sent; start `dispatcher serve`"
+    elif leader.dead:
+        yield f"nobody leads: {_who(leader)} is dead"
+    if seen.restored is not None:
+        yield seen.restored
+    for lane in seen.lanes:
+        if lane.oldest_unread_s is not None and lane.oldest_unread_s > _LATE_S:
+            yield f"lane {lane.lane}: a row has not been read for {duration(lane.oldest_unread_s)}"
+    if key == "differs":
+        yield "the encryption key is not the one that the database's secrets were sealed with"
+    year, month = map(int, seen.last_month.split("-"))
+    if (year - seen.at.year) * 12 + month - seen.at.month < _MONTHS_AHEAD:
+        yield f"partitions end with {seen.last_month}, then INSERTs are refused: run `dispatcher migrate`"
+
+
+def _lines(seen: Status, key: str) -> Iterator[str]:
+    yield f"PostgreSQL {seen.server_version}, {moment(seen.at)}"
+    if seen.leader is not None:
+        leader = seen.leader
+        left = f"lease {duration(leader.lease_left_s)} more" if leader.lease_left_s else "lease over"
+        yield (
+            f"run {leader.run} of {printable(_who(leader))}, version {leader.version}, "
+            f"since {moment(leader.since)}, {left}"
+        )
+    yield from table(
+        _HEAD,
+        [
+            (
+                lane.lane,
+                str(lane.batch),
+                _count(lane.unread),
+                _age(lane.oldest_unread_s),
+                _count(lane.unattempted),
+                _age(lane.oldest_unattempted_s),
+                str(lane.webhooks_waiting),
+            )
+            for lane in seen.lanes
+        ],
+    )
+    scheduled = seen.scheduled
+    more = "" if scheduled.due + scheduled.later <= COUNTED else " (of the first 10,000)"
+    first = f", the first at {moment(scheduled.first_at)}" if scheduled.first_at else ""
+    yield f"to be tried again: {scheduled.due:,} due, {scheduled.later:,} later{more}{first}"
+    ages = [scheduled.oldest_event_s, *(lane.oldest_unattempted_s for lane in seen.lanes)]
+    yield f"oldest pending: {_age(max((age for age in ages if age is not None), default=None))}"
+    yield f"partitions: {seen.first_month} to {seen.last_month}; encryption key: {key}"
+
+
+def _who(leader: Leader) -> str:
+    return leader.host if leader.process is None else f"process {leader.process} on {leader.host}"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number <= COUNTED else f"over {COUNTED:,}"
+
+
+def _age(age_s: float | None) -> str:
+    return "-" if age_s is None else duration(age_s)

@@ -1,0 +1,179 @@
+"""The lanes' invariants, whatever is done to them in whatever order."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter, defaultdict, deque
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
+from dispatcher.core.lanes import Admission, Lane, Lanes, Limits, Payload, Pending
+
+DAY = dt.date(2026, 11, 21)
+NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+SHARES = {Lane.ALERT: 1.0, Lane.EVENT: 0.95, Lane.ROUTINE: 0.85, Lane.RETRY: 0.7, Lane.RECOVERY: 0.5}
+
+
+class LanesMachine(RuleBasedStateMachine):
+    """Does at random what the loops do, and keeps a simple account of it."""
+
+    @initialize(
+        in_flight=st.integers(1, 12),
+        per_webhook=st.integers(1, 4),
+        held=st.integers(1, 20),
+        held_each=st.integers(1, 6),
+        size=st.integers(1, 60),
+    )
+    def start(self, in_flight: int, per_webhook: int, held: int, held_each: int, size: int) -> None:
+        """Begin with empty lanes."""
+        self.limits = Limits(in_flight, per_webhook, held, held_each, size)
+        self.lanes = Lanes(self.limits)
+        self.admitted: list[Pending] = []
+        self.queued: dict[tuple[Lane, WebhookId], deque[Pending]] = defaultdict(deque)
+        self.flying: list[Pending] = []
+        self.unrecorded: list[Pending] = []
+        self.events = 0
+
+    def held(self) -> list[Pending]:
+        """Give everything that has room."""
+        queued = [one for queue in self.queued.values() for one in queue]
+        return [*self.admitted, *queued, *self.flying, *self.unrecorded]
+
+    @rule(
+        lane=st.sampled_from(Lane), webhook=st.integers(1, 4), size=st.integers(1, 9), count=st.integers(1, 4)
+    )
+    def admit(self, lane: Lane, webhook: int, size: int, count: int) -> None:
+        """Ask for room for some new deliveries; it is refused where a bound would be passed, only there."""
+        for _ in range(count):
+            self.events += 1
+            key = DeliveryKey(DAY, OutboxId(self.events), WebhookId(webhook))
+            held = self.held()
+            own = sum(1 for one in held if one.lane is lane and one.key.webhook_id == webhook)
+            total, octets = len(held), sum(len(one.payload.body) for one in held)
+            fits = (
+                total < max(1, int(self.limits.max_held * SHARES[lane]))
+                and octets + size <= int(self.limits.max_bytes * SHARES[lane])
+            ) or total == 0
+            expected = fits and own < self.limits.max_held_per_webhook
+            answer = self.lanes.admit(lane, key, size)
+            assert (Admission.ADMITTED if expected else Admission.FULL) == answer
+            if answer is Admission.ADMITTED:
+                self.admitted.append(Pending(key, lane, Payload("x.y", b"x" * size, NOW, test=False)))
+
+    @precondition(lambda self: self.admitted)
+    @rule(data=st.data())
+    def admit_again(self, data: st.DataObject) -> None:
+        """Ask for what is held: it is not held twice."""
+        one = data.draw(st.sampled_from(self.held()))
+        lane = data.draw(st.sampled_from(Lane))
+        assert Admission.HELD == self.lanes.admit(lane, one.key, 1, one.attempt_no)
+        assert Admission.BUSY == self.lanes.admit(lane, one.key, 1, one.attempt_no + 1)
+
+    @precondition(lambda self: self.admitted)
+    @rule(count=st.integers(1, 5))
+    def push(self, count: int) -> None:
+        """Queue what was admitted."""
+        for one in self.admitted[:count]:
+            self.lanes.push(one)
+            self.queued[one.lane, one.key.webhook_id].append(one)
+        del self.admitted[:count]
+
+    @precondition(lambda self: self.admitted)
+    @rule()
+    def give_up(self) -> None:
+        """Let something admitted go again."""
+        one = self.admitted.pop()
+        self.lanes.give_up(one.lane, one.key, len(one.payload.body))
+
+    def may_fly(self, lane: Lane, webhook_id: WebhookId) -> bool:
+        """Say whether a bound keeps a webhook's next delivery of a lane on the ground."""
+        own = sum(1 for one in self.flying if one.key.webhook_id == webhook_id)
+        slots = max(1, int(self.limits.max_in_flight * SHARES[lane]))
+        return len(self.flying) < slots and own < self.limits.max_in_flight_per_webhook
+
+    @rule(count=st.integers(1, 6))
+    def take(self, count: int) -> None:
+        """Take what has its turn: the first of a webhook's queue, of the highest lane where one may go."""
+        for _ in range(count):
+            ready = [at for at, queue in self.queued.items() if queue and self.may_fly(*at)]
+            taken = self.lanes.take()
+            assert bool(ready) == (taken is not None), ready
+            if taken is None:
+                return
+            assert min(lane for lane, _ in ready) == taken.lane
+            assert self.queued[taken.lane, taken.key.webhook_id].popleft() is taken
+            self.flying.append(taken)
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def land(self, data: st.DataObject) -> None:
+        """End a request."""
+        one = data.draw(st.sampled_from(self.flying))
+        self.flying.remove(one)
+        self.lanes.landed(one)
+        self.unrecorded.append(one)
+
+    @precondition(lambda self: self.unrecorded)
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        """Make a fact durable."""
+        one = data.draw(st.sampled_from(self.unrecorded))
+        self.unrecorded.remove(one)
+        self.lanes.settled(one)
+
+    @precondition(lambda self: self.queued)
+    @rule()
+    def take_turns(self) -> None:
+        """With slots enough, every webhook that waits in a lane goes before any of them goes twice."""
+        turns: Counter[tuple[Lane, WebhookId]] = Counter()
+        waiting = {at for at, queue in self.queued.items() if queue and self.may_fly(*at)}
+        while (taken := self.lanes.take()) is not None:
+            at = (taken.lane, taken.key.webhook_id)
+            turns[at] += 1
+            self.queued[at].popleft()
+            self.flying.append(taken)
+            if turns[at] > 1:
+                others = {one for one in waiting if one[0] is taken.lane and self.may_fly(*one)}
+                assert not [one for one in others if not turns[one]]
+
+    @invariant()
+    def accounts_agree(self) -> None:
+        """Compare: the counts are those of what is there, and no bound is passed."""
+        held = self.held()
+        assert len(held) == self.lanes.held
+        assert sum(len(one.payload.body) for one in held) == self.lanes.held_bytes
+        assert len(self.flying) == self.lanes.in_flight <= self.limits.max_in_flight
+        flying, queued = Counter(one.lane for one in self.flying), Counter[Lane]()
+        for (lane, _), queue in self.queued.items():
+            queued[lane] += len(queue)
+        assert [flying[lane] for lane in Lane] == self.lanes.in_flight_in
+        assert [queued[lane] for lane in Lane] == self.lanes.queued_in
+        each = Counter(one.key.webhook_id for one in self.flying)
+        assert all(count <= self.limits.max_in_flight_per_webhook for count in each.values())
+        assert len(held) <= self.limits.max_held
+        for webhook_id in map(WebhookId, range(1, 5)):
+            mine = sorted(one.key.outbox_id for one in held if one.key.webhook_id == webhook_id)
+            assert mine == sorted(self.lanes.held_for(webhook_id))
+
+    def teardown(self) -> None:
+        """When everything is settled, nothing is left."""
+        for one in self.admitted:
+            self.lanes.push(one)
+        while True:
+            for one in self.flying:
+                self.lanes.landed(one)
+            for one in [*self.flying, *self.unrecorded]:
+                self.lanes.settled(one)
+            self.unrecorded = []
+            self.flying = list(iter(self.lanes.take, None))
+            if not self.flying:
+                break
+        assert (0, 0, 0) == (self.lanes.held, self.lanes.held_bytes, self.lanes.in_flight)
+        assert [0] * len(Lane) == self.lanes.queued_in
+
+
+LanesMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestLanes = LanesMachine.TestCase

@@ -1,0 +1,186 @@
+"""The lanes: what is in memory, whose turn it is, how much room is left."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
+from dispatcher.core.lanes import Admission, Lane, Lanes, Limits, Payload, Pending
+
+DAY = dt.date(2026, 11, 21)
+NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+
+
+def lanes(
+    in_flight: int = 100, per_webhook: int = 100, held: int = 1000, held_each: int = 1000, size: int = 10_000
+) -> Lanes:
+    """Make empty lanes with these bounds."""
+    return Lanes(
+        Limits(
+            max_in_flight=in_flight,
+            max_in_flight_per_webhook=per_webhook,
+            max_held=held,
+            max_held_per_webhook=held_each,
+            max_bytes=size,
+        )
+    )
+
+
+def key(event: int, webhook: int = 1) -> DeliveryKey:
+    """Name a delivery."""
+    return DeliveryKey(DAY, OutboxId(event), WebhookId(webhook))
+
+
+def put(into: Lanes, event: int, webhook: int = 1, lane: Lane = Lane.EVENT, size: int = 1) -> Admission:
+    """Ask for room, and queue what was admitted."""
+    answer = into.admit(lane, key(event, webhook), size)
+    if answer is Admission.ADMITTED:
+        into.push(Pending(key(event, webhook), lane, Payload("x.y", b"x" * size, NOW, test=False)))
+    return answer
+
+
+def take_all(out_of: Lanes) -> list[Pending]:
+    """Take whatever may go now."""
+    return list(iter(out_of.take, None))
+
+
+def events(taken: list[Pending]) -> list[int]:
+    """Give the events of deliveries."""
+    return [one.key.outbox_id for one in taken]
+
+
+def test_nothing_to_do() -> None:
+    """Empty lanes give nothing."""
+    assert lanes().take() is None
+
+
+def test_alerts_overtake_everything() -> None:
+    """Lanes go in their order, whatever came first."""
+    full = lanes()
+    for number, lane in enumerate(reversed(Lane)):
+        put(full, number, lane=lane)
+    assert list(Lane) == [one.lane for one in take_all(full)]
+
+
+def test_webhooks_take_turns() -> None:
+    """One with a long queue delays nobody, and each one's deliveries go in their order."""
+    full = lanes()
+    for event in range(1, 5):
+        put(full, event, webhook=1)
+    put(full, 11, webhook=2)
+    put(full, 12, webhook=2)
+    assert [1, 11, 2, 12, 3, 4] == events(take_all(full))
+
+
+def test_webhook_has_so_many_requests_under_way() -> None:
+    """Over all lanes; what waits for one of its slots goes as soon as one is free, alerts first."""
+    full = lanes(per_webhook=2)
+    for event in (1, 2, 3):
+        put(full, event)
+    put(full, 9, lane=Lane.ALERT)
+    first = take_all(full)
+    assert [9, 1] == events(first)
+    put(full, 10, lane=Lane.ALERT)
+    assert full.take() is None
+    full.landed(first[0])
+    assert [10] == events(take_all(full))
+    full.landed(first[1])
+    assert [2] == events(take_all(full))
+
+
+def test_slots_are_bounded() -> None:
+    """So many requests at a time, and no more until one lands."""
+    full = lanes(in_flight=3)
+    for event in range(1, 6):
+        put(full, event, webhook=event, lane=Lane.ALERT)
+    taken = take_all(full)
+    assert [1, 2, 3] == events(taken)
+    full.landed(taken[1])
+    assert [4] == events(take_all(full))
+
+
+@pytest.mark.parametrize(
+    ("lane", "slots"),
+    [(Lane.ALERT, 20), (Lane.EVENT, 19), (Lane.ROUTINE, 17), (Lane.RETRY, 14), (Lane.RECOVERY, 10)],
+)
+def test_lower_lanes_leave_slots_free(lane: Lane, slots: int) -> None:
+    """However much of it there is, a lane fills its share; the others' slots stay free for them."""
+    full = lanes(in_flight=20)
+    for event in range(40):
+        put(full, event, webhook=event, lane=lane)
+    assert slots == len(take_all(full))
+    put(full, 100, lane=Lane.ALERT)
+    assert (lane is not Lane.ALERT) == (full.take() is not None)
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_lower_lanes_leave_room_free(lane: Lane) -> None:
+    """A lane that finds no room leaves some for the lanes above it."""
+    full = lanes(held=20)
+    event = 0
+    while put(full, event, webhook=event, lane=lane) is Admission.ADMITTED:
+        event += 1
+    above = Lane(lane - 1) if lane else None
+    if above is None:
+        assert 20 == full.held
+    else:
+        assert Admission.ADMITTED == put(full, 1000, lane=above)
+
+
+def test_room_is_taken_until_the_fact_is_durable() -> None:
+    """A slot is free when the request is over, the room only when it is recorded."""
+    full = lanes(held=1)
+    put(full, 1, lane=Lane.ALERT)
+    (pending,) = take_all(full)
+    assert Admission.FULL == put(full, 2, lane=Lane.ALERT)
+    full.landed(pending)
+    assert Admission.FULL == put(full, 2, lane=Lane.ALERT)
+    full.settled(pending)
+    assert Admission.ADMITTED == put(full, 2, lane=Lane.ALERT)
+    assert (1, 1) == (full.held, full.settled_count)
+
+
+def test_bodies_are_bounded_too() -> None:
+    """Room is counted in bytes as well; one delivery always fits, however large its body."""
+    full = lanes(size=100)
+    assert Admission.ADMITTED == put(full, 1, lane=Lane.ALERT, size=500)
+    assert Admission.FULL == put(full, 2, lane=Lane.ALERT, size=1)
+    assert 500 == full.held_bytes
+
+
+def test_webhook_holds_so_much_of_a_lane() -> None:
+    """Its other lanes are counted apart."""
+    full = lanes(held_each=2)
+    answers = [put(full, event) for event in (1, 2, 3)]
+    assert [Admission.ADMITTED, Admission.ADMITTED, Admission.FULL] == answers
+    assert (0, 2) == (full.room_for(Lane.EVENT, WebhookId(1)), full.room_for(Lane.ALERT, WebhookId(1)))
+    assert Admission.ADMITTED == put(full, 4, lane=Lane.ALERT)
+    assert Admission.ADMITTED == put(full, 3, webhook=2)
+
+
+def test_a_delivery_is_held_once() -> None:
+    """The same attempt is held already; another one has to wait for it."""
+    full = lanes()
+    assert Admission.ADMITTED == full.admit(Lane.EVENT, key(1), 1)
+    assert Admission.HELD == full.admit(Lane.RETRY, key(1), 1, attempt_no=1)
+    assert Admission.BUSY == full.admit(Lane.RETRY, key(1), 1, attempt_no=2)
+    assert [1] == full.held_for(WebhookId(1))
+    full.give_up(Lane.EVENT, key(1), 1)
+    assert Admission.ADMITTED == full.admit(Lane.RETRY, key(1), 1, attempt_no=2)
+    assert ([1], []) == (full.held_for(WebhookId(1)), full.held_for(WebhookId(2)))
+
+
+def test_crowded_is_more_than_half_full() -> None:
+    """Of the room that the lane may fill, in deliveries or in bytes."""
+    full = lanes(held=100, size=1000)
+    for event in range(42):
+        put(full, event)
+    assert (False, False, True) == (
+        full.crowded(Lane.ALERT),
+        full.crowded(Lane.ROUTINE),
+        full.crowded(Lane.RECOVERY),
+    )
+    put(full, 99, size=500)
+    assert full.crowded(Lane.ALERT)
