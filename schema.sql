@@ -202,7 +202,8 @@ create table webhook (
     network_ids        text[],
     description        text not null default '',
     filter             json,
-    headers            json not null default '{}',
+    headers            bytea,           -- encrypted, like the secrets: tokens may be among them
+    ca_certificates    text,            -- PEM: trusted instead of the system's authorities
     active             boolean not null default true,
     disabled_reason    text,
     secret             bytea not null,  -- encrypted (store/vault.py)
@@ -287,11 +288,12 @@ create table message (
 create index message_by_batch on message (lane, batch, outbox_id);
 
 create table delivery (
-    day        date not null,
-    outbox_id  bigint not null,
-    webhook_id bigint not null,
-    lane       smallint not null,
-    run_id     bigint,  -- the run that took it straight into memory; null: it waits here
+    day         date not null,
+    outbox_id   bigint not null,
+    webhook_id  bigint not null,
+    lane        smallint not null,
+    run_id      bigint,  -- the run that took it straight into memory; null: it waits here
+    recovery_id bigint,  -- the recovery that added it afterwards; null: it was written with its message
     primary key (day, outbox_id, webhook_id)
 ) partition by range (day);
 create index delivery_by_webhook on delivery (webhook_id, outbox_id);
@@ -319,6 +321,7 @@ create table delivery_event (
     error_message      text,
     next_attempt_at    timestamptz,  -- the schedule: due from then on, unless a later fact exists
     reason             text,
+    actor              text,   -- who asked for the attempt: an API key's id
     address            text,
     request_headers    text,   -- JSON array of [name, value], never a secret
     response_headers   text,   -- the same
@@ -390,6 +393,51 @@ create table rebase (
     outbox_id bigint not null
 );
 
+-- A window of a webhook's past that is to be sent again (daemon/recoveries.py), and how far that has come:
+-- the newest row of progress. `place` is an outbox id of `day`; those before it are dealt with.
+create table recovery (
+    id            bigint generated always as identity primary key,
+    public_id     text not null unique check (public_id like 'rcv\_%'),
+    webhook_id    bigint not null references webhook (id),
+    since         timestamptz not null,
+    until         timestamptz not null,
+    include       text[] not null
+                  check (cardinality(include) > 0 and include <@ array['failed', 'cancelled', 'missing']),
+    counted       json not null,     -- deliveries found when it was asked for, by what they were
+    counted_all   boolean not null,  -- false: there were more than are counted
+    actor         text not null,     -- an API key's id
+    created_at    timestamptz not null default clock_timestamp(),
+    check (since < until)
+);
+create index recovery_by_webhook on recovery (webhook_id, id);
+create table recovery_progress (
+    recovery_id bigint not null references recovery (id),
+    step        integer not null check (step > 0),
+    run_id      bigint not null,
+    phase       text not null check (phase in ('closed', 'missing', 'completed', 'stopped')),
+    day         date,
+    place       bigint not null default 0,
+    failed      bigint not null,     -- deliveries requested so far, by what they had been
+    cancelled   bigint not null,
+    missing     bigint not null,
+    reason      text,                -- of a stop
+    at          timestamptz not null default clock_timestamp(),
+    primary key (recovery_id, step)
+);
+create unique index recovery_ended on recovery_progress (recovery_id) where phase in ('completed', 'stopped');
+
+-- Answers to requests with an Idempotency-Key, kept for a day so that a repeated request is answered and
+-- not done again. An ordinary table: what is older is deleted.
+create table idempotency_key (
+    api_key_id bigint not null references api_key (id),
+    key        bytea not null,       -- SHA-256, as clients choose it
+    request    bytea not null,       -- SHA-256 of method, path and body
+    answer     bytea,                -- encrypted, since it may show a secret; null while it is made
+    created_at timestamptz not null default now(),
+    primary key (api_key_id, key)
+);
+create index idempotency_key_by_age on idempotency_key (created_at);
+
 create function protect_append_only(relation regclass) returns void
     language plpgsql set search_path = pg_catalog, public as $$
 begin
@@ -400,7 +448,7 @@ end $$;
 
 select protect_append_only(name::regclass) from unnest(array[
     'outbox', 'message', 'delivery', 'delivery_event', 'claim', 'tail_position', 'tail_checkpoint', 'audit',
-    'rebase'
+    'rebase', 'recovery', 'recovery_progress'
 ]) as name;
 
 -- ---------------------------------------------------------------------------------------------------
@@ -480,7 +528,7 @@ begin
                               and e.day >= month and e.day < after)
     ) or exists (
         select from delivery_event e
-         where e.day >= month and e.day < after and e.state = 'pending'
+         where e.day >= month and e.day < after and (e.state = 'pending' or e.next_attempt_at is not null)
            and not exists (select from delivery_event l
                             where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
                               and (l.attempt_no, l.step) > (e.attempt_no, e.step)
@@ -736,6 +784,7 @@ begin
         grant select, insert on all tables in schema public to dispatcher_daemon;
         grant update on webhook, organization, api_key, lease, registry_version, event_type to dispatcher_daemon;
         grant update (key_check) on installation to dispatcher_daemon;
+        grant update, delete on idempotency_key to dispatcher_daemon;
         grant delete on organization_network to dispatcher_daemon;
         grant usage on all sequences in schema public to dispatcher_daemon;
         grant execute on function create_partitions(date, date), drop_oldest_month(date) to dispatcher_daemon;

@@ -1,1 +1,1 @@
-"""Measures the dispatcher beside what it is made of: `python -m bench`; how, in docs/explanation/performance.md."""
+"""Measures the dispatcher beside its own parts: `python -m bench`; see docs/explanation/performance.md."""

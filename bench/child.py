@@ -1,7 +1,7 @@
 """A process of the bench's own, on a core of its own, that takes one order a line and answers one line.
 
-Both ends are here: `Child` for the one that gives orders, `obey` for the one that carries them out. Orders and
-answers are JSON objects on standard input and output.
+Both ends are here: `Child` for the one that gives orders, `obey` for the one that carries them out. Orders
+and answers are JSON on standard input and output.
 """
 
 from __future__ import annotations
@@ -10,18 +10,23 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 import uvloop
 
 _ROOT: Final = Path(__file__).parents[1]
 _LONGEST_LINE: Final = 64 * 2**20
-_PATIENCE_S: Final = 60.0
+_PATIENCE_S: Final = 90.0
 
-Order = dict[str, Any]
+Order: TypeAlias = dict[str, Any]
+
+
+def pinned(*cores: int) -> list[str]:
+    """Give the beginning of a command that runs on these cores alone."""
+    return [sys.executable, "-m", "bench.pinned", ",".join(map(str, cores))]
 
 
 class Child:
@@ -38,8 +43,8 @@ class Child:
     async def ask(self, do: str, **details: Any) -> Any:
         """Give one order and wait for the answer."""
         stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
+        if stdin is None or stdout is None:
+            raise RuntimeError("a child was started without pipes")
         stdin.write(msgspec.json.encode({"do": do, **details}) + b"\n")
         async with asyncio.timeout(_PATIENCE_S):
             line = await stdout.readline()
@@ -52,7 +57,8 @@ class Child:
 async def running_child(module: str, core: int) -> AsyncIterator[Child]:
     """Run `python -m module` on one core; it ends when the block does."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.pinned", str(core), sys.executable, "-m", module),
+        *pinned(core),
+        *(sys.executable, "-m", module),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=_ROOT,
@@ -66,18 +72,32 @@ async def running_child(module: str, core: int) -> AsyncIterator[Child]:
         await process.wait()
 
 
-def obey(carry_out: Callable[[Order], Awaitable[Any]], begin: Callable[[], Awaitable[None]]) -> None:
+class Servant(Protocol):
+    """What carries out orders."""
+
+    async def begin(self) -> None:
+        """Make ready, in the loop that will serve."""
+
+    async def carry_out(self, order: Order) -> Any:
+        """Carry out one order; the answer has to be JSON."""
+
+    async def close(self) -> None:
+        """Give back what `begin` took."""
+
+
+def obey(servant: Servant) -> None:
     """Carry out orders from standard input until it ends."""
 
     async def work() -> None:
-        await begin()
+        await servant.begin()
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=_LONGEST_LINE)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while line := await reader.readline():
-            answer = msgspec.json.encode(await carry_out(msgspec.json.decode(line))) + b"\n"
+            answer = msgspec.json.encode(await servant.carry_out(msgspec.json.decode(line))) + b"\n"
             while answer:
                 answer = answer[os.write(1, answer) :]
+        await servant.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work())

@@ -61,7 +61,7 @@ class Feed:
     async def _keep(self, ahead: int, enough: asyncio.Event) -> None:
         while not enough.is_set():
             missing = ahead - (self.inserted - await self.arrived() // self.webhooks)
-            if missing > 0:
+            if missing * 5 > ahead:  # few at a time would cost a commit each
                 await self.insert(missing)
             await asyncio.sleep(_TOP_UP_EVERY_S)
 

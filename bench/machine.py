@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path(__file__).parents[1]
+_USABLE: Final = sorted(os.sched_getaffinity(0))  # before anything was pinned
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 def cores() -> tuple[int, int]:
     """Give the core of what is measured and the core of everything else; the same where there is only one."""
-    usable = sorted(os.sched_getaffinity(0))
-    return usable[0], usable[-1]
+    return _USABLE[0], _USABLE[-1]
 
 
 def cpu_s(pid: int) -> float:

@@ -24,7 +24,7 @@ def draw(figures: Sequence[Figure], path: Path) -> None:
         axes.plot(_share(one, one.ratio), row, "o", color=color)
     axes.axvline(1.0, color="black", linewidth=1)
     axes.set_xscale("log", base=2)
-    axes.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "goal", "2×", "4×"])
+    axes.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "goal", "twice", "four times"])
     axes.set_yticks(range(len(figures)), [one.name for one in figures], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("better →")

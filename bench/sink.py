@@ -1,7 +1,7 @@
 """The receiver of every measurement: answers fixed bytes, counts, and keeps what is needed to check.
 
-The first part of a path is the series that a request counts for; requests to `/slow…` are answered after 100 ms.
-What a request costs here is on another core than what is measured, and small: a few searches in its bytes.
+The first part of a path is the series that a request counts for; `/slow…` is answered after 100 ms. What a
+request costs here is on another core than what is measured, and small: a few searches in its bytes.
 """
 
 from __future__ import annotations
@@ -108,15 +108,21 @@ class Sink:
     def __init__(self) -> None:
         self._all_series: dict[str, Series] = {}
         self._port = 0
+        self._server: asyncio.Server
 
     async def begin(self) -> None:
         """Listen on a free port."""
         sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self._port = sock.getsockname()[1]
-        await asyncio.get_running_loop().create_server(lambda: Connection(self._all_series), sock=sock)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self._all_series), sock=sock)
+
+    async def close(self) -> None:
+        """Listen no more; connections end with the process."""
+        self._server.close()
 
     async def carry_out(self, order: Order) -> Any:
-        """`port`, `count`, `wait` (for a number of requests), `newest` (arrival), `samples`, `forget`; of a series."""
+        """Take `port`; of a series: `count`, `wait` (for so many requests), `newest`, `samples`, `forget`."""
         series = self._all_series.setdefault(order.get("series", ""), Series())
         match order["do"]:
             case "port":
@@ -138,5 +144,4 @@ class Sink:
 
 
 if __name__ == "__main__":
-    sink = Sink()
-    obey(sink.carry_out, sink.begin)
+    obey(Sink())

@@ -1,8 +1,8 @@
 """Everything that a measurement needs, running: PostgreSQL, the dispatcher, the receiver, the baseline.
 
-How this works. The dispatcher and the baseline's client share one core and take turns on it; PostgreSQL, the
-receiver and the bench itself have the other. PostgreSQL is the embedded one as it comes, on a disk, with fsync
-on. The webhooks of each series subscribe to a network of their own, so that one dispatcher serves all series.
+How this works. The dispatcher and the baseline's client share one core and take turns on it; PostgreSQL,
+the receiver and the bench itself have the other. PostgreSQL is the embedded one as it comes, on a disk, with
+fsync on. The webhooks of each series subscribe to a network of their own, so one dispatcher serves them all.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import Final
 import asyncpg
 import structlog
 
-from bench.child import Child, running_child
-from bench.machine import cores
+from bench.child import Child, pinned, running_child
+from bench.machine import cores, cpu_s, family_cpu_s
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.store import webhooks
 from dispatcher.store.connection import Database
@@ -88,7 +88,9 @@ class Site:
                 fields = webhooks.WebhookFields(
                     url=f"{self.sink_url}/{series}/{number}", events=("event.*",), network_ids=(series,)
                 )
-                await webhooks.create(database, vault, organization, fields, secret=self.secret, actor="bench")
+                await webhooks.create(
+                    database, vault, organization, fields, secret=self.secret, actor="bench"
+                )
         await database.close()
 
     @contextlib.asynccontextmanager
@@ -104,7 +106,7 @@ class Site:
         descriptor, name = tempfile.mkstemp(prefix="grillo-bench-", suffix=".log", dir=memory)
         self._log_path = Path(name)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bench.pinned", str(core)),
+            *pinned(core),
             *(sys.executable, *_RUN, "serve", "--config", str(config)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=descriptor,
@@ -114,26 +116,29 @@ class Site:
         os.close(descriptor)
         self.dispatcher_pid = process.pid
         try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                while not await asyncio.to_thread(self._ready):
-                    if process.returncode is not None:
-                        raise RuntimeError(f"the dispatcher did not start:\n{self.last_words()}")
-                    await asyncio.sleep(0.05)
-            yield
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(self._ended(process))
+                async with asyncio.timeout(_READY_WITHIN_S):
+                    await self._until_ready()
+                yield
+                watch.cancel()
         finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    async with asyncio.timeout(_STOP_WITHIN_S):
-                        await process.wait()
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
+            await _stop(process)
             self._log_path.unlink()
 
-    def last_words(self) -> str:
-        """Give the end of the dispatcher's log."""
-        return "\n".join(self._log_path.read_text(errors="replace").splitlines()[-10:])
+    async def _ended(self, process: asyncio.subprocess.Process) -> None:
+        """Raise what the dispatcher said last, when it ends before it is told to."""
+        status = await process.wait()
+        words = "\n".join(self._log_path.read_text(errors="replace").splitlines()[-10:])
+        raise RuntimeError(f"the dispatcher ended with status {status}; it said last:\n{words}")
+
+    def dispatcher_cpu_s(self) -> float:
+        """Give the CPU time that the dispatcher has used."""
+        return cpu_s(self.dispatcher_pid)
+
+    def postgresql_cpu_s(self) -> float:
+        """Give the CPU time that PostgreSQL has used, but for the session that inserts events."""
+        return family_cpu_s(self.postmaster_pid) - cpu_s(self.producer.get_server_pid())
 
     def trim_log(self) -> None:
         """Empty the log, which is kept in memory."""
@@ -143,6 +148,12 @@ class Site:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._ops_port}{path}", timeout=10) as answer:
             text: str = answer.read().decode()
         return text
+
+    async def _until_ready(self) -> None:
+        while True:
+            if await asyncio.to_thread(self._ready):
+                return
+            await asyncio.sleep(0.05)
 
     def _ready(self) -> bool:
         try:
@@ -161,9 +172,11 @@ class Site:
         row = await self.producer.fetchrow(
             """
             select count(*), count(e.status_code)
-              from delivery d join webhook w on w.id = d.webhook_id and $1 = any (w.network_ids)
-              left join delivery_event e on (e.day, e.outbox_id, e.webhook_id) = (d.day, d.outbox_id, d.webhook_id)
-                                        and e.status_code between 200 and 299
+              from delivery d
+              join webhook w on w.id = d.webhook_id and $1 = any (w.network_ids)
+              left join delivery_event e
+                on (e.day, e.outbox_id, e.webhook_id) = (d.day, d.outbox_id, d.webhook_id)
+               and e.status_code between 200 and 299
             """,
             series,
         )
@@ -174,8 +187,7 @@ class Site:
 async def running_site(plan: Mapping[str, int]) -> AsyncIterator[Site]:
     """Run everything for the block, with `plan` webhooks for each series; leaves nothing behind."""
     measured, other = cores()
-    directory = Path(tempfile.mkdtemp(prefix="grillo-bench-"))
-    directory.chmod(0o711)  # PostgreSQL refuses root: another user runs it then, and has to get there
+    directory = _make_directory()
     data_dir = directory / "var"
     os.sched_setaffinity(0, {other})  # of ourselves, and so of PostgreSQL
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
@@ -199,6 +211,24 @@ async def running_site(plan: Mapping[str, int]) -> AsyncIterator[Site]:
         if data_dir.exists():
             await asyncio.to_thread(shutil.rmtree, find_home(data_dir).path, ignore_errors=True)
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _make_directory() -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="grillo-bench-"))
+    directory.chmod(0o711)  # PostgreSQL refuses root: another user runs it then, and has to get there
+    return directory
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(_STOP_WITHIN_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 def _free_port() -> int:

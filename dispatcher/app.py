@@ -36,7 +36,7 @@ from dispatcher.store.installation import Installation
 from dispatcher.store.lease import Lease
 from dispatcher.store.refusals import operator_mistakes
 from dispatcher.store.schema import migrate, require_schema
-from dispatcher.store.vault import open_vault
+from dispatcher.store.vault import configured_vault
 from dispatcher.telemetry.health import Health
 from dispatcher.telemetry.log import configure
 from dispatcher.telemetry.metrics import Metrics
@@ -81,7 +81,7 @@ async def _serve(config: Config) -> int:
             url, server = await _database_url(config, stack)
             database = Database(url, config.database)
             stack.push_async_callback(database.close)
-            vault = open_vault(config.secrets.encryption_key, Path(config.data_dir))
+            vault = configured_vault(config)
             installation = await Installation.load(database, vault)
         ids = DeliveryIds(installation.id_key)
         sender = await stack.enter_async_context(AiohttpSender(config.delivery))

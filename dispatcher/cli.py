@@ -32,6 +32,7 @@ from dispatcher.tools.emit import emit
 from dispatcher.tools.history import history
 from dispatcher.tools.listen import Manner, listen
 from dispatcher.tools.rebase import rebase
+from dispatcher.tools.rekey import rekey
 from dispatcher.tools.rows import Defaults
 from dispatcher.tools.session import database_url
 from dispatcher.tools.status import status
@@ -132,6 +133,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Config, argparse.Namespace], Coroutine[N
     "history": _history,
     "status": lambda config, parsed: status(config, as_json=parsed.json),
     "verify": lambda config, parsed: verify(config, since=parsed.since, as_json=parsed.json),
+    "rekey": lambda config, parsed: rekey(config, parsed.new_key_file),
     "rebase": lambda config, parsed: rebase(config, yes=parsed.yes, same_xids=parsed.same_xids),
 }
 

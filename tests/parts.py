@@ -8,7 +8,7 @@ import datetime as dt
 import itertools
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -132,7 +132,12 @@ class Parts:
     shared: Shared
     store: Store
     connection: asyncpg.Connection  # the owner's, for looking
+    system_id: int  # of the server
+    limits: Limits
     batch: int = 0
+
+    def __post_init__(self) -> None:
+        self._own = self.ledger()
 
     @property
     def lanes(self) -> Lanes:
@@ -149,7 +154,7 @@ class Parts:
 
     async def record(self, *facts: FactRow) -> None:
         """Make facts durable."""
-        await self.ledger().record(msgspec.json.encode(facts).decode())
+        await self._own.record(msgspec.json.encode(facts).decode())
 
     async def fan_out(
         self,
@@ -158,7 +163,6 @@ class Parts:
         *,
         claimed: bool = False,
         lane: Lane = Lane.ALERT,
-        ledger: Ledger | None = None,
         body: bytes = b"{}",
     ) -> list[DeliveryKey]:
         """Write a message and deliveries for each event, in one batch, as the tail does."""
@@ -178,7 +182,8 @@ class Parts:
             )
             for day, outbox_id in events
         ]
-        await (ledger or self.ledger()).fan_out(lane, self.batch, messages, Position.after(BEGINNING), 0)
+        position = Position.after(BEGINNING)
+        await self._own.fan_out(lane, self.batch, messages, position, self.system_id)
         return [key_of(event, webhook_id) for event in events for webhook_id in webhook_ids]
 
     async def facts(self, key: DeliveryKey) -> list[tuple[int, str, str]]:
@@ -189,6 +194,10 @@ class Parts:
             *key,
         )
         return [tuple(row) for row in rows]
+
+    def without_memory(self) -> Parts:
+        """Give the same with nothing in memory, as after a crash."""
+        return replace(self, shared=replace(self.shared, lanes=Lanes(self.limits)))
 
     def take_all(self) -> list[Pending]:
         """Take from the lanes whatever may go now."""
@@ -231,7 +240,8 @@ async def parts(database: Database, url: str | None = None, **delivery: Any) -> 
         assert run_id is not None
         shared = Shared(process, run_id, Lanes(limits), Registry(store.link("registry"), VAULT))
         try:
-            yield Parts(shared, store, connection)
+            system_id = await connection.fetchval("select system_identifier from pg_control_system()")
+            yield Parts(shared, store, connection, system_id, limits)
         finally:
             await store.close()
             await connection.close()

@@ -1,9 +1,10 @@
 """From a producer's COMMIT to the arrival of the request, when nothing else happens; and beside open writers.
 
-One event at a time, with pauses of chance. What lies beside it: a bare NOTIFY, from its COMMIT to the callback
-of a listening client, plus a bare POST, from handing it over to its arrival. All times are of the machine's one
-monotonic clock, and begin when COMMIT is sent, or when it is acknowledged: a notification may come earlier
-than the acknowledgement, so the second can be next to nothing.
+One event at a time, with pauses of chance. What lies beside it: a transaction that inserts a row into a bare
+table and notifies, from its COMMIT to the callback of a listening client, plus a bare POST, from handing it
+over to its arrival. All times are of the machine's one monotonic clock. The figures begin when COMMIT is
+sent, so that both sides hold upstream's own flush to the disk; the details also give them since it was
+acknowledged.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import asyncpg
 import msgspec
 
 from bench.baseline import CHANNEL
-from bench.feed import Feed
+from bench.feed import EVENT, Feed
 from bench.figures import Figure, quantile
 from bench.site import Site
 
@@ -53,12 +54,17 @@ class Latency:
         self._site = site
         self._events = events
         self._chance = random.Random(20261121)
+        self._event = EVENT.replace("{network}", "nobody")
         self._heard = 0
         self.feed = Feed(site, QUIET, 1)
         self.bare, self.calm, self.beside_writers = Spans(), Spans(), Spans()
 
     async def prepare(self) -> None:
         """Open the baseline's listening connection, and the path to the receiver."""
+        await self._site.producer.execute(
+            """create table bench_heard (
+                   id bigint generated always as identity primary key, type text, data json)"""
+        )
         await self._site.baseline.ask("listen", database_url=self._site.database_url)
         await self._one(Spans([[]], [[]]))
 
@@ -100,6 +106,9 @@ class Latency:
         """Commit one NOTIFY and wait until it is heard; then make one POST."""
         transaction = self._site.producer.transaction()
         await transaction.start()
+        await self._site.producer.execute(
+            "insert into bench_heard (type, data) values ('event.detected', $1)", self._event
+        )
         await self._site.producer.execute(f"notify {CHANNEL}")
         sent_ns = time.monotonic_ns()
         await transaction.commit()
@@ -116,7 +125,9 @@ class Latency:
         here = await asyncpg.connect(self._site.database_url, ssl=False)
         elsewhere = await asyncpg.connect(self._site.database_url, ssl=False, database="postgres")
         try:
-            await here.execute("begin; create table bench_unrelated (n int); insert into bench_unrelated values (1)")
+            await here.execute(
+                "begin; create table bench_unrelated (n int); insert into bench_unrelated values (1)"
+            )
             await here.execute(
                 """insert into outbox (type, data) values ('sensor.online', '{"sensor_id": "sen_1",
                    "station_code": "S1", "offline_duration_seconds": 1, "network_id": "nobody"}')"""

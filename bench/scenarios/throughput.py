@@ -14,7 +14,6 @@ import msgspec
 
 from bench.feed import Feed
 from bench.figures import Figure
-from bench.machine import cpu_s, family_cpu_s
 from bench.site import Site
 
 FAST: Final = "fast"
@@ -85,12 +84,11 @@ class Throughput:
         site = self._site
         async with feed.flowing(ahead):
             await asyncio.sleep(_WARM_UP_S)
-            cpu, postgresql_cpu = cpu_s(site.dispatcher_pid), family_cpu_s(site.postmaster_pid)
+            cpu, postgresql_cpu = site.dispatcher_cpu_s(), site.postgresql_cpu_s()
             count, started = await site.metric(_RECORDED), time.monotonic()
             await asyncio.sleep(self._seconds)
             count, ended = await site.metric(_RECORDED) - count, time.monotonic()
-            cpu = cpu_s(site.dispatcher_pid) - cpu
-            postgresql_cpu = family_cpu_s(site.postmaster_pid) - postgresql_cpu
+            cpu, postgresql_cpu = site.dispatcher_cpu_s() - cpu, site.postgresql_cpu_s() - postgresql_cpu
         await feed.drained()
         return Rate(count, ended - started, cpu, postgresql_cpu)
 

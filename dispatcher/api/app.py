@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from dispatcher.api import deliveries, event_types, webhooks
+from dispatcher.api import deliveries, event_types, events, recoveries, webhooks
 from dispatcher.api.limits import RateLimiter
+from dispatcher.api.public import Public
 from dispatcher.api.serving import envelope, serve
 
 if TYPE_CHECKING:
     from dispatcher.api.context import ApiContext
     from dispatcher.api.routing import Route
 
-ROUTES: Final[tuple[Route, ...]] = (*webhooks.ROUTES, *deliveries.ROUTES, *event_types.ROUTES)
+ROUTES: Final[tuple[Route, ...]] = (
+    *webhooks.ROUTES,
+    *deliveries.ROUTES,
+    *recoveries.ROUTES,
+    *events.ROUTES,
+    *event_types.ROUTES,
+)
 
 
 def create_app(context: ApiContext) -> web.Application:
@@ -28,4 +35,5 @@ def create_app(context: ApiContext) -> web.Application:
         app.router.add_route(route.method, route.path, served)
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, served)  # RFC 9110, 9.1
+    Public(ROUTES, context).add_to(app)
     return app

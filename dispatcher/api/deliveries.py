@@ -1,29 +1,27 @@
-"""The history of a webhook over HTTP, and the test that adds to it."""
+"""The history of a webhook over HTTP, and what adds to it: tests and redeliveries."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from dispatcher.api.cursor import read_cursor, write_cursor
 from dispatcher.api.delivery_shapes import attempt_shape, delivery_shape
-from dispatcher.api.problems import Detail, Problem, invalid_request, not_found
+from dispatcher.api.form import NoFields
+from dispatcher.api.moments import read_moment
+from dispatcher.api.problems import Detail, Problem, conflict, invalid_request, not_found
 from dispatcher.api.routing import Answer, Call, Route, pages
 from dispatcher.api.shapes import DeliveriesQuery, Delivery, DeliveryDetail, SendTest
 from dispatcher.api.webhooks import find
-from dispatcher.core.timestamps import parse_rfc3339
 from dispatcher.core.webhook import closest
-from dispatcher.store import event_types, history, webhooks
+from dispatcher.store import event_types, history, redelivery, webhooks
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Sequence
 
 _TEST_TYPE: Final = "webhook.test"
 _TEST_MESSAGE: Final = "This is a test. No earthquake has happened and no sensor has changed."
-_SPACED_OFFSET: Final = re.compile(r" (\d\d:\d\d)$")  # `+` in a query is a space, unless it is escaped
 
 
 async def list_all(call: Call) -> Answer | Problem:
@@ -32,8 +30,8 @@ async def list_all(call: Call) -> Answer | Problem:
     if isinstance(webhook, Problem):
         return webhook
     form = call.query
-    since = form.replace("since", _timestamp)
-    until = form.replace("until", _timestamp)
+    since = form.replace("since", read_moment)
+    until = form.replace("until", read_moment)
     before = form.replace("cursor", read_cursor)
     if form.given("event"):
         known = await event_types.names(call.context.database)
@@ -73,20 +71,16 @@ async def list_all(call: Call) -> Answer | Problem:
 
 async def show(call: Call) -> Answer | Problem:
     """Give one delivery with its payload and everything that happened to it."""
-    webhook = await find(call)
-    if isinstance(webhook, Problem):
-        return webhook
-    key = call.context.ids.decode(call.path["delivery_id"])
-    if key is None or key.webhook_id != webhook.id:
-        return not_found("delivery")
-    found = await history.get(call.context.database, key)
-    if found is None:
-        return not_found("delivery")
+    named = await _find_delivery(call)
+    if isinstance(named, Problem):
+        return named
+    webhook, found = named
     shown = delivery_shape(found.delivery, call.context.ids, webhook.public_id)
     return Answer(
         data=DeliveryDetail(
             **msgspec.structs.asdict(shown),
             payload=msgspec.Raw(found.body),
+            payload_bytes=len(found.body),
             attempts=[attempt_shape(fact) for fact in found.facts],
         )
     )
@@ -122,18 +116,43 @@ async def send_test(call: Call) -> Answer | Problem:
     return Answer(202, shown, headers={"Location": f"/v1/webhooks/{webhook.public_id}/deliveries/{shown.id}"})
 
 
+async def redeliver(call: Call) -> Answer | Problem:
+    """Ask for one more attempt of a delivery, now."""
+    found = await _find_delivery(call)
+    if isinstance(found, Problem):
+        return found
+    webhook, before = found
+    if not webhook.active and not before.delivery.test:
+        return conflict("The webhook is not active: nothing but tests is sent to it. Activate it first.")
+    database, key = call.context.database, before.delivery.key
+    await redelivery.redeliver(database, key, actor=call.key.public_id)
+    after = await history.get(database, key)
+    if after is None:
+        return not_found("delivery")  # retention dropped its month at this moment
+    shown = delivery_shape(after.delivery, call.context.ids, webhook.public_id)
+    return Answer(202, shown, headers={"Location": f"/v1/webhooks/{webhook.public_id}/deliveries/{shown.id}"})
+
+
+async def _find_delivery(call: Call) -> tuple[webhooks.Webhook, history.FullDelivery] | Problem:
+    webhook = await find(call)
+    if isinstance(webhook, Problem):
+        return webhook
+    key = call.context.ids.decode(call.path["delivery_id"])
+    if key is None or key.webhook_id != webhook.id:
+        return not_found("delivery")
+    found = await history.get(call.context.database, key)
+    return not_found("delivery") if found is None else (webhook, found)
+
+
 def _type_problems(name: str, known: Sequence[str]) -> list[str]:
     if name in known:
         return []
     return [f'"{name[:100]}" is not a known event type{closest(name, known)}']
 
 
-def _timestamp(text: str) -> dt.datetime:
-    return parse_rfc3339(_SPACED_OFFSET.sub(r"+\1", text))
-
-
 ROUTES: Final = (
     Route(
+        "listDeliveries",
         "GET",
         "/v1/webhooks/{webhook_id}/deliveries",
         "read:webhooks",
@@ -144,6 +163,7 @@ ROUTES: Final = (
         query=DeliveriesQuery,
     ),
     Route(
+        "getDelivery",
         "GET",
         "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}",
         "read:webhooks",
@@ -153,6 +173,7 @@ ROUTES: Final = (
         DeliveryDetail,
     ),
     Route(
+        "sendTest",
         "POST",
         "/v1/webhooks/{webhook_id}/test",
         "write:webhooks",
@@ -161,5 +182,17 @@ ROUTES: Final = (
         202,
         Delivery,
         body=SendTest,
+    ),
+    Route(
+        "redeliver",
+        "POST",
+        "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver",
+        "write:webhooks",
+        redeliver,
+        "Deliver again",
+        202,
+        Delivery,
+        body=NoFields,
+        conflict="the webhook is not active",
     ),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dispatcher.api.shapes import Attempt, AttemptError, AttemptRequest, AttemptResponse, Delivery
+from dispatcher.api.shapes import Attempt, AttemptError, AttemptRequest, AttemptResponse, Delivery, Timings
 
 if TYPE_CHECKING:
     from dispatcher.core.ids import DeliveryIds
@@ -49,8 +49,9 @@ def attempt_shape(fact: history.Fact) -> Attempt:
         error=_error(fact.error_class, fact.error_message),
         response=_response(fact),
         reason=fact.reason,
+        actor=fact.actor,
         next_attempt_at=fact.next_attempt_at,
-        timings=None if fact.timings is None else msgspec.json.decode(fact.timings, type=dict[str, float]),
+        timings=_timings(fact),
     )
 
 
@@ -63,9 +64,17 @@ def _response(fact: history.Fact) -> AttemptResponse | None:
     return AttemptResponse(
         headers=_headers(fact.response_headers),
         body=text,
+        body_bytes=len(body),
         body_base64=msgspec.UNSET if exact else base64.b64encode(body).decode(),
         truncated=bool(fact.response_truncated),
     )
+
+
+def _timings(fact: history.Fact) -> Timings | None:
+    if fact.timings is None:
+        return None
+    phases = msgspec.json.decode(fact.timings, type=Timings)
+    return msgspec.structs.replace(phases, total_ms=fact.duration_ms)
 
 
 def _headers(recorded: str) -> dict[str, str]:

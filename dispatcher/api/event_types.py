@@ -65,6 +65,7 @@ def _shape(row: event_types.EventType) -> EventType:
 
 ROUTES: Final = (
     Route(
+        "listEventTypes",
         "GET",
         "/v1/event-types",
         "read:webhooks",

@@ -9,6 +9,21 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+# Every code and its status; `docs/reference/errors.md` says what to do about each.
+CODES: Final[Mapping[str, int]] = {
+    "invalid_request": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "conflict": 409,
+    "precondition_failed": 412,
+    "payload_too_large": 413,
+    "unsupported_media_type": 415,
+    "rate_limit_exceeded": 429,
+    "internal_error": 500,
+    "unavailable": 503,
+}
 BODY: Final = "body"  # stands for a field where the body as a whole is wrong
 
 
@@ -55,6 +70,22 @@ def method_not_allowed(allowed: Sequence[str]) -> Problem:
     methods = ", ".join(sorted(allowed))
     return Problem(
         405, "method_not_allowed", f"This path answers to {methods} only.", headers={"Allow": methods}
+    )
+
+
+def conflict(message: str, details: Sequence[Detail] = (), *, retry_after_s: int | None = None) -> Problem:
+    """Refuse what cannot be done as things are now."""
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return Problem(409, "conflict", message, details, headers)
+
+
+def precondition_failed() -> Problem:
+    """Refuse a change of something that is no longer what the client saw."""
+    return Problem(
+        412,
+        "precondition_failed",
+        "The webhook has changed since: read it again, and send the ETag of that answer as If-Match.",
+        [Detail("If-Match", "is not the webhook's present ETag")],
     )
 
 

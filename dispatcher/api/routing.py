@@ -30,6 +30,7 @@ class Call:
     path: Mapping[str, str]
     query: Form[Any]
     body: Form[Any]
+    if_match: str | None = None  # the header
 
 
 class Pagination(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,6 +60,7 @@ Handler: TypeAlias = "Callable[[Call], Awaitable[Answer | Problem]]"
 class Route:
     """One method of one path."""
 
+    name: str  # unique, and never changed: clients are generated with it
     method: str
     path: str  # with names in braces
     scope: Scope
@@ -68,6 +70,9 @@ class Route:
     answer: Any  # the type of `data`; None without a body
     query: type[msgspec.Struct] = NoFields
     body: type[msgspec.Struct] | None = None
+    etag: bool = False  # the answer has one
+    conditional: bool = False  # If-Match is honoured
+    conflict: str | None = None  # when the answer is 409
 
 
 def pages(total: int, page: int, limit: int) -> Pagination:

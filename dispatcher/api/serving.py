@@ -1,7 +1,7 @@
 """Serves a route: authenticates, limits, reads the request, calls the handler and wraps its answer.
 
 request ─▶ envelope (request id, every failure becomes an envelope)
-           └▶ serve: key ─▶ rate limit ─▶ scope ─▶ query and body ─▶ handler ─▶ {"data", "meta"}
+           └▶ serve: key ─▶ rate limit ─▶ scope ─▶ query and body ─▶ (once) handler ─▶ {"data", "meta"}
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from dispatcher.api import idempotency
 from dispatcher.api.auth import allows, authenticate
 from dispatcher.api.form import Form, NoFields, read_json
 from dispatcher.api.problems import (
@@ -73,13 +74,18 @@ async def _answer(
     given = await _read_body(request) if route.body else {}
     if isinstance(given, Problem):
         return given
-    query = Form(route.query, dict(request.query), strict=False)
+    query, body = Form(route.query, dict(request.query), strict=False), Form(route.body or NoFields, given)
     for name in {name for name in request.query if len(request.query.getall(name)) > 1}:
         query.refuse(name, "is given more than once")
-    if route.query is NoFields and isinstance(unknown := query.read(), Problem):
-        return unknown
-    call = Call(context, key, request.match_info, query, Form(route.body or NoFields, given))
-    return await route.handler(call)
+    for form, fields in ((query, route.query), (body, route.body)):
+        if fields is NoFields and isinstance(unknown := form.read(), Problem):
+            return unknown
+    call = Call(context, key, request.match_info, query, body, request.headers.get("If-Match"))
+    idempotency_key = request.headers.get(idempotency.HEADER)
+    if route.method != "POST" or idempotency_key is None:
+        return await route.handler(call)
+    fingerprint = f"{request.path_qs}\n".encode() + await request.read()
+    return await idempotency.once(call, idempotency_key, fingerprint, route.handler)
 
 
 async def _admit(
@@ -116,7 +122,7 @@ async def envelope(request: web.Request, handler: Served) -> web.StreamResponse:
     """Name the request, and turn every failure into an envelope."""
     request_id = request[_REQUEST_ID] = public_id("req", secrets.token_bytes(16))
     try:
-        return await handler(request)
+        response = await handler(request)
     except web.HTTPException as error:
         return _refusal(request, _translated(error, request))
     except DatabaseUnavailable as error:
@@ -125,6 +131,8 @@ async def envelope(request: web.Request, handler: Served) -> web.StreamResponse:
     except Exception:  # noqa: BLE001 - a bug of ours must not take the connection down, nor go unheard
         _log.exception("api.internal_error", request_id=request_id, method=request.method, path=request.path)
         return _refusal(request, internal_error(request_id))
+    response.headers["X-Request-Id"] = request_id
+    return response
 
 
 def _translated(error: web.HTTPException, request: web.Request) -> Problem:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
-from dispatcher.store.history import Kind, State, Trigger
-from dispatcher.store.webhooks import HealthState
-
-Timestamp: TypeAlias = Annotated[dt.datetime, Meta(description="RFC 3339, UTC")]
-Status: TypeAlias = Annotated[State, Meta(description="The state of a delivery")]
-FactKind: TypeAlias = Annotated[
-    Kind, Meta(description="What happened: an attempt, or what was said about one")
-]
-FactTrigger: TypeAlias = Annotated[Trigger, Meta(description="Why the attempt was made")]
-WebhookState: TypeAlias = Annotated[HealthState, Meta(description="A webhook's health in a word")]
-Description: TypeAlias = Annotated[str, Meta(max_length=500)]
-Page: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
-Limit: TypeAlias = Annotated[int, Meta(ge=1, le=100)]
+from dispatcher.api.vocabulary import (
+    Certificates,
+    Cursor,
+    Description,
+    Events,
+    EventTypeName,
+    FactKind,
+    FactTrigger,
+    Filter,
+    Grace,
+    Headers,
+    Include,
+    Includes,
+    Limit,
+    Moment,
+    NetworkIds,
+    Page,
+    Priority,
+    RecoveryStatus,
+    RoutingReason,
+    Secret,
+    Status,
+    Timestamp,
+    Url,
+    WebhookState,
+)
 
 
 class ListQuery(msgspec.Struct, frozen=True):
@@ -41,44 +53,71 @@ class DeliveriesQuery(msgspec.Struct, frozen=True):
     """Which deliveries; `cursor` walks on from a page and takes the place of `page`."""
 
     status: Status | None = None
-    event: str | None = None
-    since: str | None = None
-    until: str | None = None
+    event: EventTypeName | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     page: Page | None = None
     limit: Limit = 20
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class CreateWebhook(msgspec.Struct, frozen=True):
     """A new webhook."""
 
-    url: str
-    events: list[str]
-    secret: str | None = None
+    url: Url
+    events: Events
+    secret: Secret | None = None
     description: Description | None = None
-    filter: dict[str, Any] | None = None
-    headers: dict[str, str] | None = None
-    network_ids: list[str] | None = None
+    filter: Filter | None = None
+    headers: Headers | None = None
+    ca_certificates: Certificates | None = None
+    network_ids: NetworkIds | None = None
     active: bool = True
+
+    def __repr__(self) -> str:
+        return f"CreateWebhook({self.url!r}, …)"
 
 
 class UpdateWebhook(msgspec.Struct, frozen=True):
     """What is to change: an absent field stays as it is, null resets it."""
 
-    url: str | UnsetType = UNSET
-    events: list[str] | UnsetType = UNSET
-    secret: str | UnsetType = UNSET
+    url: Url | UnsetType = UNSET
+    events: Events | UnsetType = UNSET
+    secret: Secret | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
-    filter: dict[str, Any] | UnsetType | None = UNSET
-    headers: dict[str, str] | UnsetType | None = UNSET
-    network_ids: list[str] | UnsetType | None = UNSET
+    filter: Filter | UnsetType | None = UNSET
+    headers: Headers | UnsetType | None = UNSET
+    ca_certificates: Certificates | UnsetType | None = UNSET
+    network_ids: NetworkIds | UnsetType | None = UNSET
     active: bool | UnsetType = UNSET
+
+    def __repr__(self) -> str:
+        return "UpdateWebhook(…)"
 
 
 class SendTest(msgspec.Struct, frozen=True):
     """Which event type's sample to send."""
 
-    event: str = "webhook.test"
+    event: EventTypeName = "webhook.test"
+
+
+class RotateSecret(msgspec.Struct, frozen=True):
+    """The secret to come, made where none is given, and how long the old one stays."""
+
+    secret: Secret | None = None
+    grace_seconds: Grace = 86_400
+
+    def __repr__(self) -> str:
+        return "RotateSecret(…)"
+
+
+class Recover(msgspec.Struct, frozen=True):
+    """Which part of a webhook's past is to be sent again: events recorded in [since, until)."""
+
+    since: Moment
+    include: Includes
+    until: Moment | None = None  # now
+    dry_run: bool = False  # count only
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -100,12 +139,28 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     filter: dict[str, Any] | None
     network_ids: tuple[str, ...] | None
-    headers: dict[str, str]
+    headers: dict[str, str]  # values that look like credentials are hidden
+    ca_certificates: str | None
     created_at: Timestamp
     updated_at: Timestamp
     disabled_reason: str | None
     health: Health
+    next_secret_at: Timestamp | None  # while a secret is rotating: when the new one takes over
     secret: str | UnsetType = UNSET
+
+    def __repr__(self) -> str:
+        return f"Webhook({self.id})"
+
+
+class RotatedSecret(msgspec.Struct, frozen=True):
+    """The secret to come, shown this once."""
+
+    webhook_id: str
+    secret: str
+    takes_over_at: Timestamp
+
+    def __repr__(self) -> str:
+        return f"RotatedSecret({self.webhook_id})"
 
 
 class AttemptError(msgspec.Struct, frozen=True, rename={"class_": "class"}):
@@ -142,8 +197,19 @@ class AttemptResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     headers: dict[str, str]
     body: str  # bytes that are not UTF-8 are replaced
+    body_bytes: int  # how many are kept
     body_base64: str | UnsetType = UNSET  # the bytes themselves, where they are not UTF-8
     truncated: bool
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True):
+    """How long each phase took, in milliseconds; null where it did not happen, as on a kept connection."""
+
+    dns_ms: float | None = None
+    connect_ms: float | None = None
+    tls_ms: float | None = None
+    first_byte_ms: float | None = None  # from the request's last byte to the answer's first
+    total_ms: float | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,14 +227,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     error: AttemptError | None
     response: AttemptResponse | None
     reason: str | None
+    actor: str | None  # the API key that asked for it
     next_attempt_at: Timestamp | None
-    timings: dict[str, float] | None
+    timings: Timings | None
 
 
 class DeliveryDetail(Delivery, frozen=True, kw_only=True):
     """A delivery with its payload and everything that happened to it."""
 
     payload: msgspec.Raw
+    payload_bytes: int
     attempts: list[Attempt]
 
 
@@ -177,7 +245,56 @@ class EventType(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     description: str
-    priority: Literal["alert", "event", "routine"]
+    priority: Priority
     built_in: bool
     schema: dict[str, Any]
     sample: msgspec.Raw
+
+
+class RecoveryCounts(msgspec.Struct, frozen=True):
+    """Deliveries, by what they were."""
+
+    failed: int
+    cancelled: int
+    missing: int
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a webhook's past that is sent again; `id` is null where it was only counted."""
+
+    id: str | None
+    webhook_id: str
+    status: RecoveryStatus
+    since: Timestamp
+    until: Timestamp
+    include: tuple[Include, ...]
+    count: int  # deliveries that were found when it was asked for
+    counts: RecoveryCounts
+    counted_all: bool  # false: there are more
+    requested: RecoveryCounts  # attempts that were asked for so far
+    reason: str | None  # of a stop
+    actor: str  # the API key that asked for it
+    created_at: Timestamp
+    updated_at: Timestamp | None
+
+
+class RoutedWebhook(msgspec.Struct, frozen=True):
+    """What an event was to one webhook: a delivery, or the reason why there is none."""
+
+    webhook_id: str
+    reason: RoutingReason
+    delivery_id: str | None
+    status: Status | None
+
+
+class EventRouting(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom of your organization's webhooks an event reached, and why the others were not told."""
+
+    outbox_id: int
+    event: str
+    network_id: str | None
+    occurred_at: Timestamp
+    recorded_at: Timestamp
+    test: bool
+    scheduled: bool  # false: the dispatcher has not come to it yet
+    webhooks: list[RoutedWebhook]

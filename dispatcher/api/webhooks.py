@@ -1,25 +1,43 @@
-"""Webhooks over HTTP: made, listed, read, changed, deleted."""
+"""Webhooks over HTTP: made, listed, read, changed, deleted, their secrets rotated."""
 
 from __future__ import annotations
 
 import base64
 import secrets
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from dispatcher.api.problems import Problem, not_found
+from dispatcher.api.preconditions import etag, matches
+from dispatcher.api.problems import Problem, not_found, precondition_failed
 from dispatcher.api.routing import Answer, Call, Route, pages
-from dispatcher.api.shapes import CreateWebhook, Health, ListQuery, UpdateWebhook, Webhook
+from dispatcher.api.shapes import (
+    CreateWebhook,
+    Health,
+    ListQuery,
+    RotatedSecret,
+    RotateSecret,
+    UpdateWebhook,
+    Webhook,
+)
 from dispatcher.core.addresses import check_url
-from dispatcher.core.webhook import events_problems, headers_problems, network_problems, secret_problems
+from dispatcher.core.certificates import certificates_problems, read_certificates
+from dispatcher.core.webhook import (
+    events_problems,
+    headers_problems,
+    network_problems,
+    secret_problems,
+    shown_headers,
+    unhidden_headers,
+)
 from dispatcher.store import accounts, event_types, webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SECRET_BYTES: Final = 32  # Standard Webhooks asks for 24 to 64
-_FIELDS: Final = ("url", "events", "description", "headers", "network_ids", "active")
+_FIELDS: Final = ("url", "events", "description", "headers", "ca_certificates", "network_ids", "active")
 _DEFAULTS: Final[Mapping[str, Any]] = {"description": "", "headers": {}}  # what null resets them to
 
 
@@ -41,7 +59,7 @@ async def create(call: Call) -> Answer | Problem:
     shown = shape(made)
     if wanted.secret is None:
         shown = msgspec.structs.replace(shown, secret=secret)
-    return Answer(201, shown, headers={"Location": f"/v1/webhooks/{made.public_id}"})
+    return Answer(201, shown, headers={"Location": f"/v1/webhooks/{made.public_id}", "ETag": etag(shown)})
 
 
 async def list_all(call: Call) -> Answer | Problem:
@@ -51,6 +69,7 @@ async def list_all(call: Call) -> Answer | Problem:
         return query
     rows, total = await webhooks.page(
         call.context.database,
+        call.context.vault,
         call.key.organization_id,
         offset=(query.page - 1) * query.limit,
         limit=query.limit,
@@ -61,7 +80,7 @@ async def list_all(call: Call) -> Answer | Problem:
 async def show(call: Call) -> Answer | Problem:
     """Give one webhook."""
     found = await find(call)
-    return found if isinstance(found, Problem) else Answer(data=shape(found))
+    return found if isinstance(found, Problem) else _shown(found)
 
 
 async def update(call: Call) -> Answer | Problem:
@@ -69,7 +88,7 @@ async def update(call: Call) -> Answer | Problem:
     found = await find(call)
     if isinstance(found, Problem):
         return found
-    await _judge(call)
+    await _judge(call, found.headers)
     wanted: UpdateWebhook | Problem = call.body.read()
     if isinstance(wanted, Problem):
         return wanted
@@ -78,24 +97,58 @@ async def update(call: Call) -> Answer | Problem:
         call.context.vault,
         call.key.organization_id,
         found.public_id,
-        _stored(wanted),
+        _stored(wanted, found.headers),
         secret=wanted.secret if isinstance(wanted.secret, str) else None,
         actor=call.key.public_id,
+        expected=lambda present: matches(call.if_match, shape(present)),
     )
-    return Answer(data=shape(changed)) if changed else not_found("webhook")
+    if isinstance(changed, webhooks.Stale):
+        return precondition_failed()
+    return _shown(changed) if changed else not_found("webhook")
 
 
 async def delete(call: Call) -> Answer | Problem:
     """Delete a webhook: what is still pending is cancelled."""
     deleted = await webhooks.delete(
-        call.context.database, call.key.organization_id, call.path["webhook_id"], actor=call.key.public_id
+        call.context.database,
+        call.context.vault,
+        call.key.organization_id,
+        call.path["webhook_id"],
+        actor=call.key.public_id,
+        expected=lambda present: matches(call.if_match, shape(present)),
     )
+    if isinstance(deleted, webhooks.Stale):
+        return precondition_failed()
     return Answer(204) if deleted else not_found("webhook")
+
+
+async def rotate_secret(call: Call) -> Answer | Problem:
+    """Let a new secret take over, after a grace during which requests are signed with both."""
+    call.body.check("secret", secret_problems)
+    wanted: RotateSecret | Problem = call.body.read()
+    if isinstance(wanted, Problem):
+        return wanted
+    webhook_id = call.path["webhook_id"]
+    secret = wanted.secret or _new_secret()
+    takes_over_at = await webhooks.rotate_secret(
+        call.context.database,
+        call.context.vault,
+        call.key.organization_id,
+        webhook_id,
+        secret=secret,
+        grace_s=wanted.grace_seconds,
+        actor=call.key.public_id,
+    )
+    if takes_over_at is None:
+        return not_found("webhook")
+    return Answer(data=RotatedSecret(webhook_id, secret, takes_over_at))
 
 
 async def find(call: Call) -> webhooks.Webhook | Problem:
     """Give the webhook that the path names, if it is the organization's."""
-    found = await webhooks.get(call.context.database, call.key.organization_id, call.path["webhook_id"])
+    found = await webhooks.get(
+        call.context.database, call.context.vault, call.key.organization_id, call.path["webhook_id"]
+    )
     return found or not_found("webhook")
 
 
@@ -110,10 +163,12 @@ def shape(row: webhooks.Webhook) -> Webhook:
         description=row.description,
         filter=None if row.filter is None else dict(row.filter),
         network_ids=row.network_ids,
-        headers=dict(row.headers),
+        headers=shown_headers(row.headers),
+        ca_certificates=row.ca_certificates,
         created_at=row.created_at,
         updated_at=row.updated_at,
         disabled_reason=row.disabled_reason,
+        next_secret_at=row.next_secret_at,
         health=Health(
             health.state(active=row.active),
             health.failing_since,
@@ -123,12 +178,18 @@ def shape(row: webhooks.Webhook) -> Webhook:
     )
 
 
-async def _judge(call: Call) -> None:
-    """Let the rules speak about every field that was given."""
+def _shown(row: webhooks.Webhook) -> Answer:
+    shown = shape(row)
+    return Answer(data=shown, headers={"ETag": etag(shown)})
+
+
+async def _judge(call: Call, present: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Let the rules speak about every field that was given; `present` are the headers that there are."""
     form, context = call.body, call.context
     form.check("url", lambda url: _url_problems(call, url))
     form.check("secret", secret_problems)
-    form.check("headers", headers_problems)
+    form.check("headers", lambda headers: headers_problems(unhidden_headers(headers, present)))
+    form.check("ca_certificates", certificates_problems)
     form.check("filter", lambda _: ["filters are not available in this version"])
     if form.given("events"):
         known = await event_types.names(context.database)
@@ -144,9 +205,11 @@ def _url_problems(call: Call, url: str) -> list[str]:
     return [problem] if problem else []
 
 
-def _stored(wanted: CreateWebhook | UpdateWebhook) -> dict[str, Any]:
-    """Give the fields that were set, as the store knows them."""
-    fields = {}
+def _stored(
+    wanted: CreateWebhook | UpdateWebhook, present: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Give the fields that were set, as the store knows them; `present` are the headers that there are."""
+    fields: dict[str, Any] = {}
     for name in _FIELDS:
         value = getattr(wanted, name)
         if value is msgspec.UNSET:
@@ -154,6 +217,10 @@ def _stored(wanted: CreateWebhook | UpdateWebhook) -> dict[str, Any]:
         if value is None:
             value = _DEFAULTS.get(name)
         fields[name] = tuple(value) if isinstance(value, list) else value
+    if fields.get("headers"):
+        fields["headers"] = unhidden_headers(fields["headers"], present)
+    if fields.get("ca_certificates"):
+        fields["ca_certificates"] = read_certificates(fields["ca_certificates"])
     return fields
 
 
@@ -163,6 +230,7 @@ def _new_secret() -> str:
 
 ROUTES: Final = (
     Route(
+        "createWebhook",
         "POST",
         "/v1/webhooks",
         "write:webhooks",
@@ -171,12 +239,32 @@ ROUTES: Final = (
         201,
         Webhook,
         body=CreateWebhook,
+        etag=True,
     ),
     Route(
-        "GET", "/v1/webhooks", "read:webhooks", list_all, "List webhooks", 200, list[Webhook], query=ListQuery
+        "listWebhooks",
+        "GET",
+        "/v1/webhooks",
+        "read:webhooks",
+        list_all,
+        "List webhooks",
+        200,
+        list[Webhook],
+        query=ListQuery,
     ),
-    Route("GET", "/v1/webhooks/{webhook_id}", "read:webhooks", show, "Get a webhook", 200, Webhook),
     Route(
+        "getWebhook",
+        "GET",
+        "/v1/webhooks/{webhook_id}",
+        "read:webhooks",
+        show,
+        "Get a webhook",
+        200,
+        Webhook,
+        etag=True,
+    ),
+    Route(
+        "updateWebhook",
         "PATCH",
         "/v1/webhooks/{webhook_id}",
         "write:webhooks",
@@ -185,6 +273,29 @@ ROUTES: Final = (
         200,
         Webhook,
         body=UpdateWebhook,
+        etag=True,
+        conditional=True,
     ),
-    Route("DELETE", "/v1/webhooks/{webhook_id}", "write:webhooks", delete, "Delete a webhook", 204, None),
+    Route(
+        "deleteWebhook",
+        "DELETE",
+        "/v1/webhooks/{webhook_id}",
+        "write:webhooks",
+        delete,
+        "Delete a webhook",
+        204,
+        None,
+        conditional=True,
+    ),
+    Route(
+        "rotateSecret",
+        "POST",
+        "/v1/webhooks/{webhook_id}/rotate-secret",
+        "write:webhooks",
+        rotate_secret,
+        "Rotate the secret",
+        200,
+        RotatedSecret,
+        body=RotateSecret,
+    ),
 )

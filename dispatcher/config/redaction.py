@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
-
-if TYPE_CHECKING:
-    from dispatcher.config.settings import Config
 
 HIDDEN: Final = "***"
 # Never shown, not even in an error.
@@ -35,7 +32,7 @@ def shown(key: str, value: Any) -> Any:
     return value
 
 
-def redacted(config: Config) -> dict[str, Any]:
+def redacted(config: msgspec.Struct) -> dict[str, Any]:
     """Give the configuration as plain tables, ready to be printed by `check-config`."""
     tables: dict[str, Any] = msgspec.to_builtins(config)
     return {

@@ -20,7 +20,10 @@ RunId = NewType("RunId", int)
 ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford: no i, l, o, u
 _VALUE: Final = {letter: value for value, letter in enumerate(ALPHABET)}
 _LENGTH: Final = 26  # characters that hold 128 bits
+_PAIRS: Final = tuple(first + second for first in ALPHABET for second in ALPHABET)  # of ten bits each
+_PAIR_SHIFTS: Final = tuple(range(120, -1, -10))
 _EPOCH: Final = dt.date(2000, 1, 1)
+_EPOCH_ORDINAL: Final = _EPOCH.toordinal()
 
 
 class DeliveryKey(NamedTuple):
@@ -35,11 +38,7 @@ def encode128(value: int) -> str:
     """Write an unsigned 128-bit number as 26 characters of Crockford's base 32."""
     if not 0 <= value < 1 << 128:
         raise ValueError("an id holds 128 bits")
-    letters = []
-    for _ in range(_LENGTH):
-        value, low = divmod(value, 32)
-        letters.append(ALPHABET[low])
-    return "".join(reversed(letters))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in _PAIR_SHIFTS])
 
 
 def decode128(text: str) -> int | None:
@@ -70,9 +69,9 @@ class DeliveryIds:
 
     def encode(self, key: DeliveryKey) -> str:
         """Give the delivery's public id: `dlv_` and 26 characters."""
-        day = (key.day - _EPOCH).days
-        block = day.to_bytes(2) + key.outbox_id.to_bytes(8) + key.webhook_id.to_bytes(6)
-        return f"dlv_{encode128(int.from_bytes(self._encrypt.update(block)))}"
+        day, outbox_id, webhook_id = key
+        block = (day.toordinal() - _EPOCH_ORDINAL) << 112 | outbox_id << 48 | webhook_id
+        return "dlv_" + encode128(int.from_bytes(self._encrypt.update(block.to_bytes(16))))
 
     def decode(self, text: str) -> DeliveryKey | None:
         """Give the key behind a public id, or None where the text cannot be one of ours."""

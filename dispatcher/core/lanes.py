@@ -35,6 +35,7 @@ class Lane(enum.IntEnum):
     RECOVERY = 4
 
 
+_ORDER: Final = tuple(Lane)  # iterating over an enumeration costs a microsecond
 TAILED: Final = (Lane.ALERT, Lane.EVENT, Lane.ROUTINE)
 
 # The share of slots and of room up to which a lane may fill them.
@@ -181,7 +182,7 @@ class Lanes:
 
     def take(self) -> Pending | None:
         """Take the next delivery whose turn it is and give it a slot; None when none may go now."""
-        for lane in Lane:
+        for lane in _ORDER:
             if self.in_flight >= self._slots[lane]:
                 return None  # the lanes after this one may fill less
             turns = self._turns[lane]

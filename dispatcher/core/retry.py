@@ -60,14 +60,13 @@ def next_attempt(
     return max(due, min(asked, latest))
 
 
-def after_own_fault(attempt_no: int, ended_at: dt.datetime) -> dt.datetime:
-    """Say when to try again what ended by a fault of our own: soon, then less and less often.
+def after_own_fault(attempt_no: int) -> dt.timedelta:
+    """Say how long to wait after an attempt that ended by a fault of our own: shortly, then longer.
 
     5 s after the first attempt, at most 5 minutes: the alert is still wanted, the proxy is not to be
     flooded, and the history grows by one fact for each attempt.
     """
-    delay_s = min(_OWN_FAULT_S * 2.0 ** min(attempt_no - 1, 10), _OWN_FAULT_MAX_S)
-    return ended_at + dt.timedelta(seconds=delay_s)
+    return dt.timedelta(seconds=min(_OWN_FAULT_S * 2.0 ** min(attempt_no - 1, 10), _OWN_FAULT_MAX_S))
 
 
 def _retry_after(outcome: Answered, ended_at: dt.datetime) -> dt.datetime | None:

@@ -51,6 +51,9 @@ PROTECTED_HEADERS: Final = frozenset(
     }
 )
 
+HIDDEN: Final = "(hidden)"  # shown in place of a header's value that looks like a credential
+
+_CREDENTIAL: Final = re.compile(r"auth|cookie|credential|key|passw|secret|session|token", re.IGNORECASE)
 _LONGEST_NAME: Final = 100  # of an event type: what is longer resembles none
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _FIELD_VALUE: Final = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")  # RFC 9110, 5.5, without obs-text
@@ -102,6 +105,24 @@ def network_problems(network_ids: Sequence[str], owned: Collection[str]) -> list
     return problems
 
 
+def is_credential(header: str) -> bool:
+    """Say whether a custom header's value looks like a credential, by its name: it is never shown."""
+    return _CREDENTIAL.search(header) is not None
+
+
+def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Give custom headers as people may see them."""
+    return {name: HIDDEN if is_credential(name) else value for name, value in headers.items()}
+
+
+def unhidden_headers(given: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    """Give the headers that are meant where a client sends back what it was shown: `HIDDEN` keeps a value."""
+    values = {name.lower(): value for name, value in present.items() if is_credential(name)}
+    return {
+        name: values.get(name.lower(), value) if value == HIDDEN else value for name, value in given.items()
+    }
+
+
 def headers_problems(headers: Mapping[str, str]) -> list[str]:
     """Judge custom request headers."""
     problems = []
@@ -118,6 +139,8 @@ def headers_problems(headers: Mapping[str, str]) -> list[str]:
             problems.append(f"{_shown(name)} is not a header name")
         elif name.lower() in PROTECTED_HEADERS:
             problems.append(f"{_shown(name)} is set by the dispatcher and cannot be overridden")
+        elif value == HIDDEN and is_credential(name):
+            problems.append(f"the value of {_shown(name)} is not known; give it instead of {HIDDEN}")
         elif not _FIELD_VALUE.fullmatch(value):
             problems.append(f"the value of {_shown(name)} must be printable ASCII without spaces at its ends")
     problems += [

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from typing import Final, NamedTuple, assert_never
+from typing import Final
 
-import msgspec
 import structlog
 
 from dispatcher import __version__
-from dispatcher.core.delivery import STEP, Kind, State, Trigger, Verdict, judge
+from dispatcher.core.delivery import STEP, Kind, State, Trigger, judge
 from dispatcher.core.lanes import Lane, Pending
 from dispatcher.core.message import Message
-from dispatcher.core.outcome import Answered, NoAnswer, Outcome, error_class
+from dispatcher.core.outcome import NoAnswer, Outcome
+from dispatcher.core.retry import after_own_fault
+from dispatcher.daemon.ended import Ended
 from dispatcher.daemon.recorder import Recorder
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.ledger import FactRow, cancelled
@@ -27,22 +28,8 @@ from dispatcher.store.registry import Webhook
 USER_AGENT: Final = f"Grillo-Webhooks/{__version__}"
 _AFTER_A_BUG: Final = dt.timedelta(minutes=1)
 _WITHOUT_MEANS: Final = dt.timedelta(seconds=1)
-_NUL: Final = str.maketrans({"\x00": "\ufffd"})
 
 log = structlog.get_logger("attempt")
-
-
-class _Attempt(NamedTuple):
-    """An attempt that is over."""
-
-    pending: Pending
-    webhook: Webhook
-    trigger: Trigger
-    started_at: dt.datetime
-    duration_s: float
-    headers: tuple[tuple[str, str], ...]
-    outcome: Outcome
-    verdict: Verdict
 
 
 class Attempts:
@@ -60,8 +47,6 @@ class Attempts:
         self._lease = process.lease
         self._group: asyncio.TaskGroup | None = None
         self._closing = False
-        self._log = log.bind()
-        self._encode = msgspec.json.Encoder().encode
         self._sending: set[asyncio.Task[None]] = set()
         self._cut: set[asyncio.Task[None]] = set()
         self._workers = 0
@@ -132,13 +117,19 @@ class Attempts:
             await self._recorder.put(fact, pending)
             return
         started_at = utc_now()
-        headers = self._headers(pending, webhook, started_at)
+        delivery_id = self._ids.encode(pending.key)
+        headers = self._headers(pending, delivery_id, webhook, started_at)
         clock = time.perf_counter()
-        outcome = await self._send(Message(webhook.url, headers, pending.payload.body))
+        outcome = await self._send(
+            Message(webhook.url, headers, pending.payload.body, webhook.ca_certificates)
+        )
         if outcome is None:
             await self._interrupted(pending, "the lead could not be confirmed in time", dt.timedelta())
             return
         duration_s = time.perf_counter() - clock
+        if isinstance(outcome, NoAnswer) and outcome.own_fault:
+            await self._faulted(pending, outcome, duration_s)
+            return
         self._lanes.landed(pending)
         trigger = Trigger.TEST if pending.payload.test else pending.trigger
         verdict = judge(
@@ -150,9 +141,11 @@ class Attempts:
             delays_s=self._config.retry_delays_s,
             retry_after_max_s=self._config.retry_after_max_s,
         )
-        attempt = _Attempt(pending, webhook, trigger, started_at, duration_s, headers, outcome, verdict)
-        fact = self._fact(attempt)
-        self._measure(attempt, fact)
+        ended = Ended(
+            pending, delivery_id, webhook, trigger, started_at, duration_s, headers, outcome, verdict
+        )
+        fact = ended.fact()
+        ended.report(fact, self._lane_metrics[pending.lane])
         # It may have been deactivated meanwhile: then this was the last attempt.
         after = self._registry.webhooks.get(webhook.id)
         reason = _why_not(after, test=pending.payload.test)
@@ -176,6 +169,20 @@ class Attempts:
             self._sending.discard(task)
             self._cut.discard(task)
 
+    async def _faulted(self, pending: Pending, outcome: NoAnswer, duration_s: float) -> None:
+        """Record that nothing left for the receiver, by a fault on our side such as the egress proxy's."""
+        self._lane_metrics[pending.lane].attempted("retry", outcome.error, duration_s)
+        log.warning(
+            "attempt faulted",
+            delivery=self._ids.encode(pending.key),
+            attempt=pending.attempt_no,
+            error=outcome.error,
+            message=outcome.message,
+        )
+        await self._interrupted(
+            pending, f"{outcome.error}: {outcome.message}", after_own_fault(pending.attempt_no)
+        )
+
     async def _interrupted(self, pending: Pending, reason: str, after: dt.timedelta) -> None:
         """Record that an attempt ended on our side, whether it had left or not, and when the next is due."""
         if pending.in_flight:
@@ -196,10 +203,9 @@ class Attempts:
         await self._recorder.put(fact, pending)
 
     def _headers(
-        self, pending: Pending, webhook: Webhook, started_at: dt.datetime
+        self, pending: Pending, delivery_id: str, webhook: Webhook, started_at: dt.datetime
     ) -> tuple[tuple[str, str], ...]:
         """Give the header of an attempt (PRODUCT, section 2); a webhook may override User-Agent only."""
-        delivery_id = self._ids.encode(pending.key)
         grillo, *standard = webhook.signer_at(started_at).sign(
             delivery_id, int(started_at.timestamp()), pending.payload.body
         )
@@ -214,87 +220,9 @@ class Attempts:
             *webhook.headers,
         )
 
-    def _fact(self, attempt: _Attempt) -> FactRow:
-        pending, outcome, verdict = attempt.pending, attempt.outcome, attempt.verdict
-        error = error_class(outcome)
-        status: int | None = None
-        message: str | None = None
-        response_headers: str | None = None
-        response_body: bytes | None = None
-        truncated: bool | None = None
-        match outcome:
-            case Answered():
-                status = outcome.status
-                response_headers = self._encode(outcome.headers).decode()
-                response_body = outcome.body
-                truncated = outcome.body_truncated
-            case NoAnswer():
-                message = _text(outcome.message)
-            case _:
-                assert_never(outcome)
-        return FactRow(
-            day=pending.key.day,
-            outbox_id=pending.key.outbox_id,
-            webhook_id=pending.key.webhook_id,
-            attempt_no=pending.attempt_no,
-            step=STEP[Kind.ATTEMPTED],
-            kind=Kind.ATTEMPTED,
-            state=verdict.state,
-            trigger=attempt.trigger,
-            failures=verdict.failures,
-            started_at=attempt.started_at,
-            duration_ms=round(attempt.duration_s * 1000, 3),
-            status_code=status,
-            error_class=None if error is None else error.value,
-            error_message=message,
-            next_attempt_at=verdict.next_attempt_at,
-            address=outcome.address,
-            request_headers=self._encode(attempt.webhook.shown(attempt.headers)).decode(),
-            response_headers=response_headers,
-            response_body=response_body,
-            response_truncated=truncated,
-            timings=self._encode(outcome.timings).decode(),
-        )
-
-    def _measure(self, attempt: _Attempt, fact: FactRow) -> None:
-        pending, verdict, duration_s = attempt.pending, attempt.verdict, attempt.duration_s
-        metrics = self._lane_metrics[pending.lane]
-        error = error_class(attempt.outcome)
-        if error is None:
-            metrics.attempted("delivered", None, duration_s)
-        else:
-            metrics.attempted("retry" if verdict.state is State.PENDING else "failed", error, duration_s)
-        since_recorded_s = (attempt.started_at - pending.payload.recorded_at).total_seconds()
-        if pending.attempt_no == 1:
-            metrics.sent_s.observe(since_recorded_s)
-            metrics.answered_s.observe(since_recorded_s + duration_s)
-        self._log.info(
-            "attempt",
-            delivery=self._ids.encode(pending.key),
-            webhook=attempt.webhook.public_id,
-            type=pending.payload.type,
-            outbox_id=pending.key.outbox_id,
-            attempt=pending.attempt_no,
-            trigger=fact.trigger,
-            lane=pending.lane.name.lower(),
-            state=verdict.state,
-            status=fact.status_code,
-            error=fact.error_class,
-            message=fact.error_message,
-            address=fact.address,
-            duration_ms=fact.duration_ms,
-            since_recorded_ms=round(since_recorded_s * 1000, 1),
-            next_attempt_at=verdict.next_attempt_at,
-        )
-
 
 def _why_not(webhook: Webhook | None, *, test: bool) -> str | None:
     """Say why nothing may be sent to a webhook; None when it may. A test also goes to an inactive one."""
     if webhook is None:
         return "webhook deleted"
     return None if test and not webhook.deleted else webhook.why_inactive
-
-
-def _text(message: str) -> str:
-    """Give a message as PostgreSQL can hold it: without U+0000 and halves of surrogate pairs."""
-    return message.translate(_NUL).encode("utf-8", "replace").decode()

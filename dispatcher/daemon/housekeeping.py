@@ -10,8 +10,10 @@ from typing import Final
 import structlog
 
 from dispatcher.daemon.shared import Process
+from dispatcher.store.transaction import transaction
 
 _EVERY_S: Final = 3600.0
+_DROP_S: Final = 1800.0
 
 log = structlog.get_logger("housekeeping")
 
@@ -38,7 +40,9 @@ class Housekeeping:
             log.info("partitions made", count=row[0])
         before = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=self._retention.days)
         while True:
-            row = await self._link.fetchrow("drop_oldest_month", before)
+            # Slow is not away: it looks at every delivery of the month.
+            async with transaction(self._link, timeout_s=_DROP_S) as dropping:
+                row = await dropping.fetchrow("drop_oldest_month", before)
             if row is None or row[0] is None:
                 return
             log.info("a month was dropped by retention", month=row[0].isoformat()[:7])

@@ -3,7 +3,7 @@
     doorbell ──▶ tailers ──▶ lanes ──▶ attempts ──▶ recorder
                     │          ▲                        │
                     └▶ waiting ┤ retries ◀──────────────┘
-                    rescuer ───┘        checkpoints, cancellations, lease
+                    rescuer ───┘        recoveries, checkpoints, cancellations, lease
 
 Nothing outlives the run: its loops are one task group, and what they hold in memory is either settled or in
 the database.
@@ -26,6 +26,7 @@ from dispatcher.daemon.disabler import Disabler
 from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.recorder import Recorder
+from dispatcher.daemon.recoveries import Recoveries
 from dispatcher.daemon.rescuer import Rescuer
 from dispatcher.daemon.retries import Retries
 from dispatcher.daemon.shared import Process, Shared
@@ -35,6 +36,7 @@ from dispatcher.store.backlog import Backlog
 from dispatcher.store.connection import Link
 from dispatcher.store.lease import RENEW_EVERY_S
 from dispatcher.store.ledger import FactRow, Ledger
+from dispatcher.store.recovering import RecoveryLedger
 from dispatcher.store.registry import Registry, Webhook
 from dispatcher.store.streaks import Streaks
 from dispatcher.store.wakeup import Wakeup
@@ -71,6 +73,9 @@ class Run:
         self._ledger = Ledger(self._link("ledger"), run_id)
         self._waiting = Waiting(shared, self._backlog, self._ledger)
         self._retries = Retries(shared, Backlog(self._link("retries")), self._ledger)
+        self._recoveries = Recoveries(
+            shared, RecoveryLedger(self._link("recoveries"), run_id), self._retries.ring
+        )
         self._recorder = Recorder(shared, Ledger(self._link("recorder"), run_id), self._durable)
         self._attempts = Attempts(shared, self._recorder)
         self._doorbell = Doorbell(shared)
@@ -201,6 +206,7 @@ class Run:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._retries.run())
             group.create_task(self._checkpoints.run())
+            group.create_task(self._recoveries.run())
 
     async def _pump_read_back(self, pushed: asyncio.Event) -> None:
         while True:
@@ -213,6 +219,7 @@ class Run:
             await self._doorbell.due.wait()
             self._doorbell.due.clear()
             self._retries.ring()
+            self._recoveries.ring()
 
     def _deactivated(self, webhooks: list[Webhook]) -> None:
         for webhook in webhooks:

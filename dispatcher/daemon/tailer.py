@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from dispatcher.core.body import build_body
+from dispatcher.core.body import Body, build_body
 from dispatcher.core.errors import DatabaseUnavailable
 from dispatcher.core.ids import DeliveryKey, WebhookId
 from dispatcher.core.lanes import Admission, Lane, Payload, Pending
@@ -130,7 +130,12 @@ class Tailer:
                 break
             deliveries += len(webhook_ids)
             count += 1
-            body = build_body(row.type, row.occurred_at, row.data_text, test=row.test)
+            try:
+                body = build_body(row.type, row.occurred_at, row.data_text, test=row.test)
+            except ValueError:
+                # The outbox refuses such rows. One that is there all the same must not hold up the lane.
+                log.exception("an event cannot be sent to anybody", outbox_id=row.id)
+                body, webhook_ids = Body(b"", ()), []
             if body.inexact_integers:
                 log.warning(
                     "integers that JSON readers cannot hold were rounded, as JavaScript does",

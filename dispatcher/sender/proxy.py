@@ -1,4 +1,4 @@
-"""An egress proxy: a tunnel (CONNECT) to an address that was checked here, so that the proxy resolves nothing.
+"""An egress proxy: a tunnel (CONNECT) to an address that was checked here; the proxy resolves no name.
 
 How this works: names are resolved and judged as without a proxy. The proxy is asked for the literal address,
 `CONNECT 93.184.216.34:443`, and TLS with the receiver's name goes through the tunnel: what was checked is

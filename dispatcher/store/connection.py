@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import asyncpg
@@ -155,10 +155,10 @@ class Database:
             async with pool.acquire(timeout=self._config.connect_timeout_s) as connection:
                 yield connection
 
-    async def fetch(self, query: str, *args: object) -> Sequence[asyncpg.Record]:
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """Run the named query on a pooled connection and give its rows."""
         async with self.acquire() as connection:
-            rows: Sequence[asyncpg.Record] = await connection.fetch(QUERIES[query], *args)
+            rows: list[asyncpg.Record] = await connection.fetch(QUERIES[query], *args)
             return rows
 
     async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
@@ -172,6 +172,12 @@ class Database:
             tag: str = await connection.execute(QUERIES[query], *args)
             return tag
 
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Database]:
+        """Give a view of the database in which everything is one transaction, undone if the block raises."""
+        async with self.acquire() as connection, connection.transaction():
+            yield _InTransaction(self.url, self._config, connection)
+
     async def close(self) -> None:
         """Close every link and the pool."""
         for link in self._links:
@@ -179,3 +185,17 @@ class Database:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.terminate()
+
+
+class _InTransaction(Database):
+    """The same database through one connection, on which a transaction is open."""
+
+    def __init__(self, url: str, config: DatabaseConfig, connection: asyncpg.Connection) -> None:
+        super().__init__(url, config)
+        self._connection = connection
+
+    @contextlib.asynccontextmanager
+    async def acquire(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give the one connection; a transaction within it becomes a savepoint."""
+        with unavailable_when_away():
+            yield self._connection

@@ -81,6 +81,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str | None
     next_attempt_at: dt.datetime | None
     reason: str | None
+    actor: str | None  # who asked for the attempt
     address: str | None
     request_headers: str | None  # JSON array of [name, value]
     response_headers: str | None
@@ -127,10 +128,7 @@ async def get(database: Database, key: DeliveryKey) -> FullDelivery | None:
 
     A test is known before the daemon has fanned it out: it is pending, and its body is built as it will be.
     """
-    async with (
-        database.acquire() as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with database.acquire() as connection:
         message = await connection.fetchrow(QUERIES["delivery_message"], *key)
         if message is None:
             return None

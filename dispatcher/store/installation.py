@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-
 import msgspec
 
 from dispatcher.core.errors import OperatorError
@@ -21,7 +19,7 @@ class Installation(msgspec.Struct, frozen=True):
         """Read it; raises `OperatorError` when the secrets were sealed with another key than ours."""
         await database.execute("adopt_key_check", vault.key_check)
         row = await database.fetchrow("key_check")
-        if row is None or not hmac.compare_digest(row[0], vault.key_check):
+        if row is None or not vault.knows(row[0]):
             raise OperatorError(
                 "secrets.encryption_key is not the key that this database's secrets were sealed with: "
                 "configure that one (without the setting, it is the file encryption.key in data_dir)"

@@ -79,8 +79,7 @@ class OutboxReader:
         if row["batch"] is None:
             if row["from_elsewhere"]:
                 raise OperatorError(_RESTORED)
-            # Never read, or so long ago that retention dropped the position: then the numbers go on.
-            return Start(Position.after(BEGINNING), row["checkpoint_batch"], _ANY_DAY, here, floor)
+            return Start(Position.after(BEGINNING), 0, _ANY_DAY, here, floor)
         done, target = Snapshot.parse(row["done_text"]), Snapshot.parse(row["target_text"])
         if row["system_id"] != here or target.xmax > int(row["next_xid"]):
             raise OperatorError(_RESTORED)

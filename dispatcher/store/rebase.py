@@ -50,6 +50,7 @@ class Report(msgspec.Struct):
     scheduled_events: int = 0  # that had not been read
     scheduled_deliveries: int = 0  # of these
     interrupted: int = 0  # deliveries that may have been sent, these included
+    recoveries: int = 0  # that were under way, and are stopped
 
 
 class _Rehearsed(Exception):
@@ -78,6 +79,7 @@ class Rebase:
                 for day in days:
                     tag = await changes.execute("rebase_interrupt", self._run_id, day)
                     report.interrupted += _count(tag)
+                report.recoveries = _count(await changes.execute("rebase_stop_recoveries", self._run_id))
                 await changes.execute("rebase_done", self._run_id, boundary)
                 backlog = Backlog(changes)
                 await backlog.runs_ended(self._run_id, await backlog.dead_runs(self._run_id), "rescued")
@@ -151,7 +153,7 @@ class Rebase:
         for lane in TAILED:
             row = await changes.fetchrow("tail_newest", lane)
             assert row is not None  # noqa: S101 - the query's left side always has one row
-            batches[lane] = max(row["batch"] or 0, row["checkpoint_batch"])
+            batches[lane] = row["batch"] or 0
             system_id = row["system_id_here"]
 
         async def write(lane: Lane, messages: Sequence[MessageRow]) -> None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import asyncpg
 import msgspec
@@ -19,12 +17,11 @@ import msgspec
 from dispatcher.core.ids import WebhookId
 from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, Subscription
 from dispatcher.core.signature import Signer
+from dispatcher.core.webhook import HIDDEN, is_credential
 from dispatcher.store.connection import Link
 from dispatcher.store.outbox import OutboxRow
 from dispatcher.store.queries import QUERIES
 from dispatcher.store.vault import Vault
-
-_CREDENTIAL: Final = re.compile(r"auth|cookie|credential|key|passw|secret|session|token", re.IGNORECASE)
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -37,6 +34,7 @@ class Webhook(msgspec.Struct, frozen=True):
     events: frozenset[str]
     network_ids: frozenset[str] | None
     headers: tuple[tuple[str, str], ...]
+    ca_certificates: str  # PEM; empty: the system's authorities are trusted
     active: bool
     deleted: bool
     disabled_reason: str | None
@@ -50,7 +48,10 @@ class Webhook(msgspec.Struct, frozen=True):
         """Give a request's headers as the history keeps them: credentials of the subscriber's are hidden."""
         if not self.hidden:
             return headers
-        return [(name, "(hidden)" if name in self.hidden else value) for name, value in headers]
+        return [(name, HIDDEN if name in self.hidden else value) for name, value in headers]
+
+    def __repr__(self) -> str:
+        return f"Webhook({self.public_id})"  # the headers' values often are tokens
 
     @property
     def why_inactive(self) -> str | None:
@@ -136,7 +137,7 @@ class Registry:
             following = self._vault.open(row["next_secret"], row["public_id"])
             signer = Signer(secret, following)
             next_signer = (row["next_secret_at"], Signer(following))
-        headers: dict[str, str] = msgspec.json.decode(row["headers_text"], type=dict[str, str])
+        headers = self._vault.open_headers(row["headers"], row["public_id"])
         networks = row["network_ids"]
         return Webhook(
             id=row["id"],
@@ -146,11 +147,12 @@ class Registry:
             events=frozenset(row["events"]),
             network_ids=None if networks is None else frozenset(networks),
             headers=tuple(headers.items()),
+            ca_certificates=row["ca_certificates"] or "",
             active=row["active"],
             deleted=row["deleted"],
             disabled_reason=row["disabled_reason"],
             signer=signer,
             next_signer=next_signer,
             names_user_agent=any(name.lower() == "user-agent" for name in headers),
-            hidden=frozenset(name for name in headers if _CREDENTIAL.search(name)),
+            hidden=frozenset(name for name in headers if is_credential(name)),
         )

@@ -14,10 +14,11 @@ import msgspec
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId, public_id
 from dispatcher.store.accounts import write_audit
 from dispatcher.store.queries import QUERIES
+from dispatcher.store.vault import sealing
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import asyncpg
 
@@ -51,7 +52,11 @@ class WebhookFields(msgspec.Struct, frozen=True, kw_only=True):
     network_ids: tuple[str, ...] | None = None
     description: str = ""
     headers: Mapping[str, str] = {}
+    ca_certificates: str | None = None  # PEM; trusted instead of the system's authorities
     active: bool = True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r}, …)"  # the headers' values often are tokens
 
 
 class Webhook(WebhookFields, frozen=True, kw_only=True):
@@ -61,9 +66,14 @@ class Webhook(WebhookFields, frozen=True, kw_only=True):
     public_id: str
     filter: Mapping[str, Any] | None
     disabled_reason: str | None
+    next_secret_at: dt.datetime | None  # while a secret is rotating
     created_at: dt.datetime
     updated_at: dt.datetime
     health: Health
+
+
+class Stale(msgspec.Struct, frozen=True):
+    """Nothing was done: the webhook is not what the client expects it to be."""
 
 
 class NewTest(msgspec.Struct, frozen=True):
@@ -72,6 +82,10 @@ class NewTest(msgspec.Struct, frozen=True):
     key: DeliveryKey
     occurred_at: dt.datetime
     recorded_at: dt.datetime
+
+
+def _anything(_: Webhook) -> bool:
+    return True
 
 
 async def create(
@@ -86,6 +100,7 @@ async def create(
     """Add a webhook."""
     name = public_id("whk", secrets.token_bytes(16))
     async with database.acquire() as connection, connection.transaction():
+        sealer = await sealing(connection, vault)
         row = await connection.fetchrow(
             QUERIES["insert_webhook"],
             name,
@@ -94,34 +109,35 @@ async def create(
             fields.events,
             fields.network_ids,
             fields.description,
-            _json(fields.headers),
+            sealer.seal_headers(fields.headers, name),
+            fields.ca_certificates,
             fields.active,
-            vault.seal(secret, name),
+            sealer.seal(secret, name),
         )
         details = {"events": fields.events, "active": fields.active}
         await write_audit(connection, actor, "webhook.created", name, details)
-    return _webhook(row, Health())
+    return _webhook(row, Health(), vault)
 
 
 async def page(
-    database: Database, organization_id: int, *, offset: int, limit: int
+    database: Database, vault: Vault, organization_id: int, *, offset: int, limit: int
 ) -> tuple[list[Webhook], int]:
     """Give a page of an organization's webhooks, the newest first, and how many there are."""
     async with database.acquire() as connection:
         rows = await connection.fetch(QUERIES["webhooks"], organization_id, offset, limit)
         total: int = await connection.fetchval(QUERIES["webhook_count"], organization_id)
         health = await _health(connection, [row["id"] for row in rows])
-    return [_webhook(row, health[row["id"]]) for row in rows], total
+    return [_webhook(row, health[row["id"]], vault) for row in rows], total
 
 
-async def get(database: Database, organization_id: int, webhook_id: str) -> Webhook | None:
+async def get(database: Database, vault: Vault, organization_id: int, webhook_id: str) -> Webhook | None:
     """Give one webhook by its public id, None where the organization has no such one."""
     async with database.acquire() as connection:
         row = await connection.fetchrow(QUERIES["webhook"], organization_id, webhook_id)
         if row is None:
             return None
         health = await _health(connection, [row["id"]])
-    return _webhook(row, health[row["id"]])
+    return _webhook(row, health[row["id"]], vault)
 
 
 async def change(
@@ -133,17 +149,21 @@ async def change(
     *,
     secret: str | None,
     actor: str,
-) -> Webhook | None:
+    expected: Callable[[Webhook], bool] = _anything,
+) -> Webhook | Stale | None:
     """Set the named `WebhookFields`, and the secret where one is given; None for an unknown webhook.
 
     What is set to what it is already changes nothing. Activating forgets why the webhook was disabled.
     """
     async with database.acquire() as connection, connection.transaction():
+        sealer = await sealing(connection, vault)
         row = await connection.fetchrow(QUERIES["webhook_for_update"], organization_id, webhook_id)
         if row is None:
             return None
         health = (await _health(connection, [row["id"]]))[row["id"]]
-        before = _webhook(row, health)
+        before = _webhook(row, health, vault)
+        if not expected(before):
+            return Stale()
         after = msgspec.structs.replace(before, **changes)
         if after.active:
             after = msgspec.structs.replace(after, disabled_reason=None)
@@ -156,27 +176,64 @@ async def change(
             after.events,
             after.network_ids,
             after.description,
-            _json(after.headers),
+            sealer.seal_headers(after.headers, webhook_id),
             after.active,
             after.disabled_reason,
-            None if secret is None else vault.seal(secret, webhook_id),
+            None if secret is None else sealer.seal(secret, webhook_id),
+            after.ca_certificates,
         )
         changed = [name for name in changes if getattr(after, name) != getattr(before, name)]
         details: dict[str, Any] = {"changed": changed if secret is None else [*changed, "secret"]}
         if after.active != before.active:
             details["active"] = after.active
         await write_audit(connection, actor, "webhook.updated", webhook_id, details)
-    return _webhook(row, health)
+    return _webhook(row, health, vault)
 
 
-async def delete(database: Database, organization_id: int, webhook_id: str, *, actor: str) -> bool:
+async def delete(
+    database: Database,
+    vault: Vault,
+    organization_id: int,
+    webhook_id: str,
+    *,
+    actor: str,
+    expected: Callable[[Webhook], bool] = _anything,
+) -> bool | Stale:
     """Delete a webhook; false where the organization has no such one. Its history stays in the database."""
     async with database.acquire() as connection, connection.transaction():
-        deleted = await connection.fetchval(QUERIES["delete_webhook"], organization_id, webhook_id)
-        if deleted is None:
+        row = await connection.fetchrow(QUERIES["webhook_for_update"], organization_id, webhook_id)
+        if row is None:
             return False
+        if not expected(_webhook(row, Health(), vault)):
+            return Stale()
+        await connection.execute(QUERIES["delete_webhook"], row["id"])
         await write_audit(connection, actor, "webhook.deleted", webhook_id, {})
     return True
+
+
+async def rotate_secret(
+    database: Database,
+    vault: Vault,
+    organization_id: int,
+    webhook_id: str,
+    *,
+    secret: str,
+    grace_s: int,
+    actor: str,
+) -> dt.datetime | None:
+    """Let a secret take over from the one in force, and give the time when it does; None: no such webhook.
+
+    During an earlier rotation's grace the one in force stays, and the secret that was to come is replaced.
+    """
+    async with database.acquire() as connection, connection.transaction():
+        sealer = await sealing(connection, vault)
+        takes_over_at: dt.datetime | None = await connection.fetchval(
+            QUERIES["rotate_secret"], organization_id, webhook_id, sealer.seal(secret, webhook_id), grace_s
+        )
+        if takes_over_at is not None:
+            details = {"grace_seconds": grace_s}
+            await write_audit(connection, actor, "webhook.secret_rotated", webhook_id, details)
+    return takes_over_at
 
 
 async def send_test(database: Database, webhook: Webhook, event_type: str, data_text: str) -> NewTest:
@@ -196,7 +253,7 @@ async def _health(connection: asyncpg.Connection, ids: Sequence[int]) -> dict[in
     }
 
 
-def _webhook(row: asyncpg.Record, health: Health) -> Webhook:
+def _webhook(row: asyncpg.Record, health: Health, vault: Vault) -> Webhook:
     networks, condition = row["network_ids"], row["filter"]
     return Webhook(
         id=row["id"],
@@ -205,10 +262,12 @@ def _webhook(row: asyncpg.Record, health: Health) -> Webhook:
         events=tuple(row["events"]),
         network_ids=None if networks is None else tuple(networks),
         description=row["description"],
-        headers=msgspec.json.decode(row["headers"]),
+        headers=vault.open_headers(row["headers"], row["public_id"]),
+        ca_certificates=row["ca_certificates"],
         active=row["active"],
         filter=None if condition is None else msgspec.json.decode(condition),
         disabled_reason=row["disabled_reason"],
+        next_secret_at=row["next_secret_at"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         health=health,

@@ -204,6 +204,13 @@ def _add_upkeep(commands: _Commands) -> None:
         "--since", type=_date, metavar="DATE", help="only events recorded from this UTC day on (default: all)"
     )
     _add_json(verify)
+    rekey = commands.add("rekey", "replace the key that the webhooks' secrets are encrypted with")
+    rekey.add_argument(
+        "--new-key-file",
+        metavar="FILE",
+        help="the new key, 32 bytes in base64 (default: secrets.encryption_key where the one before is set "
+        "too; a random one where none is configured)",
+    )
     rebase = commands.add("rebase", "take over a database that was restored from a backup, or moved")
     rebase.add_argument("--yes", action="store_true", help="do it; without this, only say what it would do")
     rebase.add_argument(

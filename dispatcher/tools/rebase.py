@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.core.errors import LeaseLost, OperatorError
@@ -12,7 +11,7 @@ from dispatcher.store.installation import Installation
 from dispatcher.store.lease import TERM_S, Lease
 from dispatcher.store.rebase import Rebase, Report
 from dispatcher.store.registry import Registry
-from dispatcher.store.vault import open_vault
+from dispatcher.store.vault import configured_vault
 from dispatcher.tools.session import open_database
 from dispatcher.tools.terminal import say
 
@@ -33,7 +32,7 @@ async def rebase(config: Config, *, yes: bool, same_xids: bool) -> int:
     Raises `OperatorError` while a dispatcher leads.
     """
     async with open_database(config) as database:
-        vault = open_vault(config.secrets.encryption_key, Path(config.data_dir))
+        vault = configured_vault(config)
         await Installation.load(database, vault)
         try:
             async with _lead(database) as run_id:
@@ -85,3 +84,8 @@ def _restored(report: Report) -> Iterator[str]:
         f"{report.interrupted:,} deliveries were pending in the backup and may have been sent after it: each "
         "gets a fact that says so (`interrupted`, `restored`) and is sent, perhaps again, with its old id"
     )
+    if report.recoveries:
+        yield (
+            f"{report.recoveries:,} recoveries were under way and are stopped: how far they got is not "
+            "known, so ask again"
+        )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from dispatcher.store.status import COUNTED, Leader, Status, read_status
-from dispatcher.store.vault import open_vault
+from dispatcher.store.vault import configured_vault
 from dispatcher.tools.session import open_database
 from dispatcher.tools.terminal import duration, moment, printable, say, table
 
@@ -47,8 +46,7 @@ def _encryption_key(config: Config, key_check: bytes | None) -> str:
         return "none here"
     if key_check is None:
         return "not used yet"
-    ours = open_vault(config.secrets.encryption_key, data_dir).key_check
-    return "matches" if hmac.compare_digest(ours, key_check) else "differs"
+    return "matches" if configured_vault(config).knows(key_check) else "differs"
 
 
 def _problems(seen: Status, key: str) -> Iterator[str]:

@@ -82,7 +82,7 @@ def violations(
 
 
 def _facts_problems(facts: Sequence[asyncpg.Record], most_attempts: int) -> Iterator[str]:
-    """The state is the fold's, and our own faults used up none of the attempts."""
+    """Say where the state is not the fold's, or a fault of our own used up an attempt."""
     steps = [
         Fact(
             row["attempt_no"],
@@ -114,7 +114,7 @@ def _facts_problems(facts: Sequence[asyncpg.Record], most_attempts: int) -> Iter
 def _delivery_problems(
     history: History, committed: Mapping[int, Event], subscriber: Subscriber
 ) -> Iterator[str]:
-    """Each committed event that it wants is one delivery, and delivered or recorded as failed."""
+    """Say which committed event that it wants is not one delivery, delivered or recorded as failed."""
     keys: dict[int, DeliveryKey] = {}
     for key, body in history.bodies.items():
         if key.webhook_id != subscriber.webhook_id:
@@ -140,7 +140,7 @@ def _delivery_problems(
 def _request_problems(
     history: History, subscriber: Subscriber, delivery: str, requests: Sequence[Seen]
 ) -> Iterator[str]:
-    """Its requests carry the same bytes, signed; each has its own number and its fact; none overlap."""
+    """Say which of its requests carried other bytes, has no fact or no number of its own, or overlaps."""
     key = history.ids.decode(delivery)
     if key is None or key not in history.bodies or key.webhook_id != subscriber.webhook_id:
         yield "requests of a delivery that does not exist"
@@ -165,7 +165,7 @@ def _request_problems(
 
 
 def _unseen(history: History, subscriber: Subscriber, seen: Iterable[str]) -> Iterator[str]:
-    """Each attempt that is recorded as answered was really seen."""
+    """Say which attempts are recorded as answered, but were never seen."""
     known = set(seen)
     for key, facts in history.facts.items():
         if key.webhook_id != subscriber.webhook_id:

@@ -91,7 +91,7 @@ class Daemon:
             assert self.process.returncode is None, f"it ended: {self.last_words()}"
             return len(self.said(event, **fields)) >= count
 
-        await wait_for(told, f"{count} × {event!r} {fields}", timeout_s)
+        await wait_for(told, f"it logs {event!r} {fields}, {count} times", timeout_s)
 
     def last_words(self) -> str:
         """Give the end of its log, for a failure's message."""
@@ -121,14 +121,15 @@ class Daemon:
 
         await eventually(well, "/readyz answers 200", timeout_s)
 
-    async def not_ready(self, timeout_s: float = START_S) -> list[str]:
-        """Wait until /readyz answers 503, and give the reasons."""
+    async def not_ready(self, reason: str = "", timeout_s: float = START_S) -> None:
+        """Wait until /readyz answers 503, with this among the reasons."""
+        await self.says("listening", on="ops", timeout_s=timeout_s)
 
-        async def unwell() -> list[str]:
+        async def unwell() -> bool:
             status, problems = await self.readiness()
-            return problems if status == 503 else []
+            return status == 503 and any(reason in problem for problem in problems)
 
-        return await eventually(unwell, "/readyz answers 503 with a reason", timeout_s)
+        await eventually(unwell, f"/readyz answers 503: {reason}", timeout_s)
 
     def kill(self) -> None:
         """End it as the kernel's out-of-memory killer does."""

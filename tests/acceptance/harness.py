@@ -71,7 +71,7 @@ class Harness:
     async def producing(
         self, events: Sequence[Event], *, pause_s: float, producers: int = 3, to_the_end: bool = False
     ) -> AsyncIterator[None]:
-        """Insert events while the block runs, by several producers, and `to_the_end` all that are left then."""
+        """Insert events while the block runs, by several producers; `to_the_end`: and then the rest."""
         stop = asyncio.Event()
         seeds = [random.Random(self.rng.random()) for _ in range(producers)]
         async with asyncio.TaskGroup() as group:

@@ -21,7 +21,7 @@ DATA: Final = Path(__file__).parents[1] / "data"
 INSERT: Final = (
     "insert into outbox (type, data, occurred_at, dedup_key) values ($1, $2, $3, $4) on conflict do nothing"
 )
-_AWAY: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_AWAY: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Ledger:
         return {one.serial for one in self.committed.values() if not types or one.type in types}
 
 
-async def produce(  # noqa: PLR0913 - where, what, how fast, how long
+async def produce(
     url: str,
     events: Sequence[Event],
     ledger: Ledger,
@@ -65,7 +65,7 @@ async def produce(  # noqa: PLR0913 - where, what, how fast, how long
     pause_s: float = 0,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Insert events as a careful producer does: in transactions of a few rows, again until they are committed.
+    """Insert events as a careful producer does: a few at a time, and again until they are committed.
 
     Some transactions are rolled back first, which leaves holes in the ids; `dedup_key` makes repeating one
     harmless whose commit was not acknowledged. Goes on through any outage of the database, until all events

@@ -27,9 +27,12 @@ async def killed_during_a_replay(url: str, directory: Path, seed: int, kills: in
         async with daemons(url, directory, **settings) as house:
             daemon = await house.start()
             async with world.producing(real_events(), pause_s=kills / 100, to_the_end=True):
-                for _ in range(kills):
-                    await daemon.says("leading")
-                    await asyncio.sleep(world.rng.random() * 0.4)
+                for count in range(kills):
+                    if count % 2:  # at work
+                        await daemon.says("leading")
+                        await asyncio.sleep(world.rng.random() * 0.4)
+                    else:  # at its start or at its rescue as well
+                        await asyncio.sleep(world.rng.random() * 1.5)
                     daemon.kill()
                     await daemon.ended()
                     daemon = await house.start(wait=False)

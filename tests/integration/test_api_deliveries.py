@@ -216,7 +216,7 @@ async def test_a_delivery_shows_everything_that_happened(api: Management, webhoo
         timings={"dns_ms": 1.5},
     )
     await past.fact(key, 2, 2, kind="interrupted", state="pending", trigger="retry", reason="crash")
-    await past.fact(key, 3, 0, kind="requested", state="pending", trigger="manual", reason="key_x")
+    await past.fact(key, 3, 0, kind="requested", state="pending", trigger="manual", actor="key_x")
     await past.attempt(
         key,
         3,
@@ -253,15 +253,24 @@ async def test_a_delivery_shows_everything_that_happened(api: Management, webhoo
         "response": {
             "headers": {"Set-Cookie": "a=1, b=2", "Server": "s"},
             "body": "café",
+            "body_bytes": 5,
             "truncated": False,
         },
         "reason": None,
+        "actor": None,
         "next_attempt_at": "2026-01-01T00:00:00Z",
-        "timings": {"dns_ms": 1.5},
+        "timings": {
+            "dns_ms": 1.5,
+            "connect_ms": None,
+            "tls_ms": None,
+            "first_byte_ms": None,
+            "total_ms": 12.5,
+        },
     }
-    assert [(2, "interrupted", "retry", "crash"), (3, "requested", "manual", "key_x")] == [
-        (one["number"], one["kind"], one["trigger"], one["reason"]) for one in (crashed, asked)
+    assert [(2, "interrupted", "retry", "crash", None), (3, "requested", "manual", None, "key_x")] == [
+        (one["number"], one["kind"], one["trigger"], one["reason"], one["actor"]) for one in (crashed, asked)
     ]
+    assert len(payload.encode()) == shown["payload_bytes"]
     assert (None, None) == (crashed["request"], crashed["response"])
     assert b"\xff\x00" == base64.b64decode(last["response"]["body_base64"])
     assert ("\N{REPLACEMENT CHARACTER}\x00", True) == (

@@ -59,10 +59,12 @@ async def test_the_guides_example_makes_a_webhook(api: Management, database: Dat
         "filter": None,
         "network_ids": None,
         "headers": {},
+        "ca_certificates": None,
         "created_at": made["created_at"],
         "updated_at": made["created_at"],
         "disabled_reason": None,
         "health": {"state": "idle", "failing_since": None, "last_success_at": None, "last_attempt_at": None},
+        "next_secret_at": None,
     }
     assert expected == made
     assert expected == (await api.ask("GET", f"/v1/webhooks/{made['id']}")).data
@@ -88,7 +90,7 @@ async def test_every_field_is_kept(api: Management) -> None:
     wanted = {
         **GOOD,
         "description": "Alertas de México",
-        "headers": {"Authorization": "Bearer x", "User-Agent": "mine"},
+        "headers": {"X-Station": "GRIL01", "User-Agent": "mine"},
         "network_ids": ["net_xyz789"],
         "active": False,
         "filter": None,

@@ -46,12 +46,12 @@ LANES: Final = {
     ),
     Lane.ROUTINE: ("sensor.online", '{"sensor_id":"s","station_code":"c","offline_duration_seconds":1}'),
 }
-PRODUCERS: Final = 3
+PRODUCERS: Final = 4
 MOST_PREPARED: Final = 4  # of the ten that the server allows
 INSERT: Final = "insert into outbox (type, data) values ($1, $2) returning id"
 
 sessions = st.integers(0, PRODUCERS - 1)
-lanes = st.sampled_from(sorted(LANES))
+lanes = st.sampled_from([Lane.ALERT, Lane.ALERT, Lane.ROUTINE])
 
 
 class World:
@@ -160,23 +160,27 @@ class Game(RuleBasedStateMachine):
         """Run one statement."""
         self.world.do(connection.execute(statement))
 
+    @property
+    def open_sessions(self) -> list[Session]:
+        """The sessions that have a transaction open."""
+        return [session for session in self.sessions if session.levels]
+
+    def open_session(self, number: int) -> Session:
+        """Choose one of them."""
+        return self.open_sessions[number % len(self.open_sessions)]
+
     def commit_rows(self, rows: list[Row]) -> None:
         """Let the oracle know."""
         for lane, outbox_id in rows:
             self.committed[lane].add(outbox_id)
 
-    @rule(number=sessions)
-    def begin(self, number: int) -> None:
-        """Open a transaction; it gets its xid with its first row."""
+    @rule(number=sessions, lane=lanes, count=st.integers(1, 3), alone=st.booleans())
+    def insert(self, number: int, lane: Lane, count: int, alone: bool) -> None:  # noqa: FBT001 - by name
+        """Insert rows: in a transaction that stays open, or each in its own."""
         session = self.sessions[number]
-        if not session.levels:
+        if not alone and not session.levels:
             self.execute(session.connection, "begin")
             session.levels = [[]]
-
-    @rule(number=sessions, lane=lanes, count=st.integers(1, 3))
-    def insert(self, number: int, lane: Lane, count: int) -> None:
-        """Insert rows, in the open transaction or each in its own."""
-        session = self.sessions[number]
         for _ in range(count):
             row = (lane, self.world.do(session.connection.fetchval(INSERT, *LANES[lane])))
             if session.levels:
@@ -184,45 +188,46 @@ class Game(RuleBasedStateMachine):
             else:
                 self.commit_rows([row])
 
+    @precondition(lambda self: self.open_sessions)
     @rule(number=sessions)
     def savepoint(self, number: int) -> None:
         """Open a subtransaction."""
-        session = self.sessions[number]
-        if session.levels:
-            self.execute(session.connection, f"savepoint level_{len(session.levels)}")
-            session.levels.append([])
+        session = self.open_session(number)
+        self.execute(session.connection, f"savepoint level_{len(session.levels)}")
+        session.levels.append([])
 
+    @precondition(lambda self: any(len(session.levels) > 1 for session in self.sessions))
     @rule(number=sessions)
     def roll_back_to_savepoint(self, number: int) -> None:
         """Undo the last subtransaction; its rows are gone, its transaction goes on."""
-        session = self.sessions[number]
+        session = self.open_session(number)
         if len(session.levels) > 1:
             session.levels.pop()
             self.execute(session.connection, f"rollback to level_{len(session.levels)}")
 
+    @precondition(lambda self: self.open_sessions)
     @rule(number=sessions, commit=st.booleans())
-    def end(self, number: int, commit: bool) -> None:  # noqa: FBT001 - Hypothesis passes by name
+    def end(self, number: int, commit: bool) -> None:  # noqa: FBT001 - by name
         """Commit or roll back."""
-        session = self.sessions[number]
-        if session.levels:
-            self.execute(session.connection, "commit" if commit else "rollback")
-            rows = session.end()
-            if commit:
-                self.commit_rows(rows)
+        session = self.open_session(number)
+        self.execute(session.connection, "commit" if commit else "rollback")
+        rows = session.end()
+        if commit:
+            self.commit_rows(rows)
 
+    @precondition(lambda self: self.open_sessions and len(self.prepared) < MOST_PREPARED)
     @rule(number=sessions)
     def prepare(self, number: int) -> None:
         """Leave the end of a transaction to somebody else."""
-        session = self.sessions[number]
-        if session.levels and len(self.prepared) < MOST_PREPARED:
-            self.names += 1
-            name = f"prepared {self.names}"
-            self.execute(session.connection, f"prepare transaction '{name}'")
-            self.prepared[name] = session.end()
+        session = self.open_session(number)
+        self.names += 1
+        name = f"prepared {self.names}"
+        self.execute(session.connection, f"prepare transaction '{name}'")
+        self.prepared[name] = session.end()
 
     @precondition(lambda self: self.prepared)
     @rule(data=st.data(), commit=st.booleans())
-    def end_prepared(self, data: st.DataObject, commit: bool) -> None:  # noqa: FBT001 - the same
+    def end_prepared(self, data: st.DataObject, commit: bool) -> None:  # noqa: FBT001 - by name
         """Commit or roll back a prepared transaction."""
         self._end_prepared(data.draw(st.sampled_from(sorted(self.prepared))), commit=commit)
 
@@ -247,6 +252,13 @@ class Game(RuleBasedStateMachine):
             assert self.committed[lane] == set(reader.seen), "somebody was waited for"
         assert len(set(reader.seen)) == len(reader.seen), "a row was read twice"
         assert set(reader.seen) <= self.committed[lane], "a row was read that is not committed"
+
+    @rule(lane=lanes, limit=st.integers(1, 4))
+    def read_all(self, lane: Lane, limit: int) -> None:
+        """Let a lane's reader go on until it finds nothing: then all that is committed has been read."""
+        while self.world.do(self.readers[lane].step(limit, 1)):
+            pass
+        self.read(lane, limit, 1)
 
     @rule(lane=lanes)
     def crash(self, lane: Lane) -> None:
@@ -290,7 +302,7 @@ def play(server_url: str, template: str, *, games: int, moves: int) -> None:
 
 def test_every_committed_row_is_read_once(postgres_server: str, template_database: str) -> None:
     """Out-of-order commits, savepoints, prepared transactions, another database's writer, crashes."""
-    play(postgres_server, template_database, games=60, moves=40)
+    play(postgres_server, template_database, games=80, moves=40)
 
 
 @pytest.mark.slow

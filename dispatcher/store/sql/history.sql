@@ -94,7 +94,7 @@ select o.type, o.occurred_at, o.recorded_at, o.test, m.body,
 
 -- delivery_facts: everything that happened to a delivery, in order
 select attempt_no, kind, state, trigger, recorded_at, started_at, duration_ms, status_code, error_class,
-       error_message, next_attempt_at, reason, address, request_headers, response_headers, response_body,
+       error_message, next_attempt_at, reason, actor, address, request_headers, response_headers, response_body,
        response_truncated, timings
   from delivery_event
  where day = $1 and outbox_id = $2 and webhook_id = $3

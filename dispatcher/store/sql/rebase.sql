@@ -50,6 +50,18 @@ select d.day, d.outbox_id, d.webhook_id,
        order by e.attempt_no desc, e.step desc limit 1) last on true
  where held.run_id = $1 and (last.kind is null or last.next_attempt_at is not null);
 
+-- rebase_stop_recoveries: end the recoveries that had not ended: what they had sent is not known
+insert into recovery_progress (recovery_id, step, run_id, phase, day, place, failed, cancelled, missing, reason)
+select r.id, coalesce(p.step, 0) + 1, held.run_id, 'stopped', p.day, coalesce(p.place, 0), coalesce(p.failed, 0),
+       coalesce(p.cancelled, 0), coalesce(p.missing, 0), 'the database was restored from a backup'
+  from lease held
+  cross join recovery r
+  left join lateral (
+    select * from recovery_progress where recovery_id = r.id order by step desc limit 1) p on true
+ where held.run_id = $1
+   and not exists (
+    select from recovery_progress e where e.recovery_id = r.id and e.phase in ('completed', 'stopped'));
+
 -- rebase_done: rows up to $2 have been dealt with
 insert into rebase (run_id, outbox_id) values ($1, $2);
 

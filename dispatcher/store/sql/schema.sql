@@ -13,5 +13,8 @@ select id_key from installation;
 -- adopt_key_check: remember which encryption key is used, unless one is remembered already
 update installation set key_check = $1 where key_check is null;
 
+-- key_check_shared: the same, for whoever seals in this transaction: a change of the key waits for its end
+select key_check from installation for share;
+
 -- key_check: which encryption key the secrets were sealed with
 select key_check from installation;

@@ -1,14 +1,13 @@
 -- tail_newest: how far a lane has been read, and where we are
 select here.system_identifier as system_id_here, pg_snapshot_xmax(pg_current_snapshot())::text as next_xid,
        p.batch, p.day, p.done::text as done_text, p.target::text as target_text, p.xid::text as xid_text,
-       p.outbox_id, p.system_id, coalesce(r.outbox_id, 0) as floor, coalesce(c.batch, 0) as checkpoint_batch,
+       p.outbox_id, p.system_id, coalesce(r.outbox_id, 0) as floor,
        p.batch is null and exists (
            select from outbox o
             where o.lane = $1 and o.xid >= pg_snapshot_xmax(pg_current_snapshot())
               and o.id > coalesce(r.outbox_id, 0)) as from_elsewhere
   from pg_control_system() as here
   left join lateral (select * from tail_position where lane = $1 order by batch desc limit 1) p on true
-  left join lateral (select batch from tail_checkpoint where lane = $1 order by id desc limit 1) c on true
   left join lateral (select outbox_id from rebase order by id desc limit 1) r on true;
 
 -- tail_snapshot: the present snapshot: unchanged means that nothing was committed anywhere

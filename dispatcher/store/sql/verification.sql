@@ -23,7 +23,8 @@ select m.day, m.outbox_id, m.fan_out, sent.deliveries, o.id is null as no_row,
   from message m
   left join outbox o on o.day = m.day and o.id = m.outbox_id
   left join (
-    select d.day, d.outbox_id, count(*) as deliveries from delivery d where d.day >= $1 group by 1, 2
+    select d.day, d.outbox_id, count(*) as deliveries from delivery d
+     where d.day >= $1 and d.recovery_id is null group by 1, 2
   ) sent on sent.day = m.day and sent.outbox_id = m.outbox_id
  where m.day >= $1
    and (o.id is null or o.type <> m.type or o.lane <> m.lane or o.occurred_at <> m.occurred_at

@@ -1,12 +1,15 @@
 -- insert_webhook: a new webhook
-insert into webhook (public_id, organization_id, url, events, network_ids, description, headers, active, secret)
-values ($1, $2, $3, $4, $5, $6, $7::json, $8, $9)
+insert into webhook (public_id, organization_id, url, events, network_ids, description, headers,
+                     ca_certificates, active, secret)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 returning id, public_id, url, events, network_ids, description, filter::text as filter,
-          headers::text as headers, active, disabled_reason, created_at, updated_at;
+          headers, ca_certificates, active, disabled_reason, created_at, updated_at,
+       case when next_secret_at > now() then next_secret_at end as next_secret_at;
 
 -- webhooks: a page of an organization's webhooks, the newest first
 select id, public_id, url, events, network_ids, description, filter::text as filter,
-       headers::text as headers, active, disabled_reason, created_at, updated_at
+       headers, ca_certificates, active, disabled_reason, created_at, updated_at,
+       case when next_secret_at > now() then next_secret_at end as next_secret_at
   from webhook where organization_id = $1 and deleted_at is null
  order by id desc offset $2 limit $3;
 
@@ -15,28 +18,42 @@ select count(*) from webhook where organization_id = $1 and deleted_at is null;
 
 -- webhook: one webhook of an organization
 select id, public_id, url, events, network_ids, description, filter::text as filter,
-       headers::text as headers, active, disabled_reason, created_at, updated_at
+       headers, ca_certificates, active, disabled_reason, created_at, updated_at,
+       case when next_secret_at > now() then next_secret_at end as next_secret_at
   from webhook where organization_id = $1 and public_id = $2 and deleted_at is null;
 
 -- webhook_for_update: the same, held until the transaction ends
 select id, public_id, url, events, network_ids, description, filter::text as filter,
-       headers::text as headers, active, disabled_reason, created_at, updated_at
+       headers, ca_certificates, active, disabled_reason, created_at, updated_at,
+       case when next_secret_at > now() then next_secret_at end as next_secret_at
   from webhook where organization_id = $1 and public_id = $2 and deleted_at is null for update;
 
--- update_webhook: what a client may change; a new secret ends a rotation
+-- update_webhook: what a client may change; a new secret ends a rotation, and so does the end of its grace
 update webhook
-   set url = $2, events = $3, network_ids = $4, description = $5, headers = $6::json, active = $7,
-       disabled_reason = $8, secret = coalesce($9, secret),
-       next_secret = case when $9::bytea is null then next_secret end,
-       next_secret_at = case when $9::bytea is null then next_secret_at end,
+   set url = $2, events = $3, network_ids = $4, description = $5, headers = $6, ca_certificates = $10, active = $7,
+       disabled_reason = $8,
+       secret = coalesce($9, case when next_secret_at <= now() then next_secret else secret end),
+       next_secret = case when $9::bytea is null and next_secret_at > now() then next_secret end,
+       next_secret_at = case when $9::bytea is null and next_secret_at > now() then next_secret_at end,
        updated_at = now()
  where id = $1
 returning id, public_id, url, events, network_ids, description, filter::text as filter,
-          headers::text as headers, active, disabled_reason, created_at, updated_at;
+          headers, ca_certificates, active, disabled_reason, created_at, updated_at,
+       case when next_secret_at > now() then next_secret_at end as next_secret_at;
+
+-- rotate_secret: let secret $3 take over from the one in force after $4 seconds; at once where that is 0
+-- A coming secret whose grace is over is the one in force; one whose grace is not over is replaced.
+update webhook
+   set secret = case when $4::bigint = 0 then $3
+                     when next_secret_at <= now() then next_secret else secret end,
+       next_secret = case when $4 > 0 then $3::bytea end,
+       next_secret_at = case when $4 > 0 then now() + make_interval(secs => $4) end,
+       updated_at = now()
+ where organization_id = $1 and public_id = $2 and deleted_at is null
+returning coalesce(next_secret_at, updated_at) as takes_over_at;
 
 -- delete_webhook: the row stays, because the history refers to it
-update webhook set deleted_at = now(), active = false, updated_at = now()
- where organization_id = $1 and public_id = $2 and deleted_at is null returning public_id;
+update webhook set deleted_at = now(), active = false, updated_at = now() where id = $1;
 
 -- webhook_health: what these webhooks answered lately: four probes of one index for each
 select w.id, success.started_at as last_success_at, failing.started_at as failing_since,

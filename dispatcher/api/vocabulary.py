@@ -1,0 +1,135 @@
+"""The types of single fields, each with the words and the rules that OpenAPI shows for it.
+
+Rules that msgspec checks stand as its own arguments; those that `core.webhook` and others judge stand in
+`extra_json_schema`, for readers and generators of clients.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from msgspec import Meta
+
+from dispatcher.core.webhook import (
+    MAX_EVENTS,
+    MAX_HEADERS,
+    MAX_NETWORKS,
+    MAX_SECRET_CHARACTERS,
+    MIN_SECRET_CHARACTERS,
+)
+from dispatcher.store import audience, history, recoveries, webhooks
+
+EVENT_TYPE: Final = "x-event-type"  # marks a name whose values are the registered types
+EVENT_PATTERN: Final = "x-event-pattern"  # the same, or a pattern such as event.*
+
+Timestamp: TypeAlias = Annotated[dt.datetime, Meta(description="RFC 3339, UTC")]
+Status: TypeAlias = Annotated[history.State, Meta(description="The state of a delivery")]
+FactKind: TypeAlias = Annotated[
+    history.Kind, Meta(description="What happened: an attempt, or what was said about one")
+]
+FactTrigger: TypeAlias = Annotated[history.Trigger, Meta(description="Why the attempt was made")]
+WebhookState: TypeAlias = Annotated[webhooks.HealthState, Meta(description="A webhook's health in a word")]
+Include: TypeAlias = Annotated[
+    recoveries.Include,
+    Meta(
+        description="failed, cancelled: deliveries that ended so; missing: events that match the webhook now"
+        " and were never scheduled for it"
+    ),
+]
+Includes: TypeAlias = Annotated[
+    list[Include], Meta(min_length=1, max_length=3, extra_json_schema={"uniqueItems": True})
+]
+RecoveryStatus: TypeAlias = Annotated[
+    Literal["dry_run", "running", "completed", "stopped"],
+    Meta(description="Only counted; under way; done; ended before its window did"),
+]
+RoutingReason: TypeAlias = Annotated[
+    audience.Reason, Meta(description="Why a webhook was told of an event, or was not")
+]
+Page: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000, description="The page, from 1")]
+Limit: TypeAlias = Annotated[int, Meta(ge=1, le=100, description="How many to a page")]
+Moment: TypeAlias = Annotated[
+    str,
+    Meta(description="RFC 3339, such as 2026-01-15T14:32:50Z", extra_json_schema={"format": "date-time"}),
+]
+Cursor: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="`pagination.next_cursor` of the page before; takes the place of `page`",
+        extra_json_schema={"format": "cursor"},
+    ),
+]
+EventTypeName: TypeAlias = Annotated[
+    str, Meta(description="A registered event type", extra_json_schema={EVENT_TYPE: True})
+]
+Url: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="Where events are sent: http or https (https only where the operator says so), without"
+        " user information, fragment or private address",
+        extra_json_schema={"format": "uri", "maxLength": 2048},
+    ),
+]
+Events: TypeAlias = Annotated[
+    list[Annotated[str, Meta(extra_json_schema={EVENT_PATTERN: True})]],
+    Meta(
+        description="What to be told of: registered types, a family such as event.*, or * for everything but"
+        " the operational webhook.… types",
+        extra_json_schema={"minItems": 1, "maxItems": MAX_EVENTS, "uniqueItems": True},
+    ),
+]
+Secret: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="The shared secret: printable, no spaces at its ends; behind whsec_ base64 must follow",
+        extra_json_schema={
+            "minLength": MIN_SECRET_CHARACTERS,
+            "maxLength": MAX_SECRET_CHARACTERS,
+            "format": "webhook-secret",
+        },
+    ),
+]
+Description: TypeAlias = Annotated[
+    str, Meta(max_length=500, description="For people", extra_json_schema={"format": "text"})
+]
+Filter: TypeAlias = Annotated[
+    dict[str, Any],
+    Meta(
+        description="Not available in this version: anything but null is refused",
+        extra_json_schema={"not": {}},
+    ),
+]
+Headers: TypeAlias = Annotated[
+    dict[str, Annotated[str, Meta(extra_json_schema={"format": "header-value"})]],
+    Meta(
+        description="Sent with every request, 4 KiB in total; the dispatcher's own and the connection's"
+        " cannot be overridden, User-Agent can",
+        extra_json_schema={"maxProperties": MAX_HEADERS, "propertyNames": {"format": "header-name"}},
+    ),
+]
+Certificates: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="PEM: authorities trusted instead of the system's, for a receiver with a private one",
+        extra_json_schema={"format": "pem-certificates"},
+    ),
+]
+NetworkIds: TypeAlias = Annotated[
+    list[Annotated[str, Meta(extra_json_schema={"format": "network-id"})]],
+    Meta(
+        description="Only events of these networks of your organization; null: of all of them",
+        extra_json_schema={"minItems": 1, "maxItems": MAX_NETWORKS, "uniqueItems": True},
+    ),
+]
+Grace: TypeAlias = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=2_592_000,
+        description="How long the old secret stays in force beside the new one; 0: it ends at once",
+    ),
+]
+Priority: TypeAlias = Annotated[
+    Literal["alert", "event", "routine"], Meta(description="The order in which events are sent")
+]

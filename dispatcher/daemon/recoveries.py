@@ -1,0 +1,80 @@
+"""Sends a webhook's past again, behind live traffic: asks for attempts page by page as there is room.
+
+How this works. A recovery is a row; how far it has come is the newest row of its progress, written in the
+statement that asks for a page's attempts, so a restart goes on where the last run stopped and asks for
+nothing twice. What is asked for becomes due at once, and the schedule brings it back into the last lane
+(`daemon/retries.py`). A page is asked for only while less than half of that lane's room is taken, so a big
+recovery never fills memory, and never stands before its webhook's own retries for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import structlog
+
+from dispatcher.core.lanes import Lane
+from dispatcher.daemon.shared import Shared
+from dispatcher.store.recoveries import Recovery
+from dispatcher.store.recovering import RecoveryLedger
+
+_PAGE: Final = 100  # deliveries
+_LOOK_EVERY_S: Final = 10.0  # whatever rang
+_PAUSE_S: Final = 0.1  # between pages: what was asked for is in memory by then
+_FRUITLESS_PAGES: Final = 20  # are looked at in one go
+_ENDED: Final = frozenset({"completed", "stopped"})
+
+log = structlog.get_logger("recovery")
+
+
+class Recoveries:
+    """The recoveries of one run."""
+
+    def __init__(self, shared: Shared, ledger: RecoveryLedger, requested: Callable[[], None]) -> None:
+        self._ledger = ledger
+        self._lanes = shared.lanes
+        self._outage = shared.outage
+        self._requested = requested  # attempts were asked for, and are due
+        self._wake = asyncio.Event()
+
+    def ring(self) -> None:
+        """Somebody may have asked for a recovery: look now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            self._wake.clear()
+            jobs = await self._outage.patiently("recoveries", self._ledger.open)
+            for job in jobs:
+                await self._outage.patiently("recoveries", partial(self._go_on, job))
+            try:
+                async with asyncio.timeout(_PAUSE_S if jobs else _LOOK_EVERY_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _go_on(self, job: Recovery) -> None:
+        """Ask for the next page of a recovery, if there is room for it."""
+        webhook_id = job.window.webhook_id
+        room = min(_PAGE, self._lanes.room_for(Lane.RECOVERY, webhook_id))
+        if room == 0 or self._lanes.crowded(Lane.RECOVERY):
+            return
+        walk = await self._ledger.walk(job)
+        if walk.why_inactive is not None:
+            await self._ledger.stop(job, walk.why_inactive)
+            log.warning("recovery stopped", recovery=job.public_id, reason=walk.why_inactive)
+            return
+        found = await walk.page(job.place, room)
+        for _ in range(_FRUITLESS_PAGES):
+            if found.counts.total or found.following.phase in _ENDED:
+                break
+            found = await walk.page(found.following, room)
+        await self._ledger.request(job, found)
+        if found.counts.total:
+            self._requested()
+        if found.following.phase in _ENDED:
+            log.info("recovery completed", recovery=job.public_id)

@@ -1,0 +1,143 @@
+"""PostgreSQL goes away in every way it can: the daemon waits, says so, and goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance.daemon import daemons
+from tests.acceptance.harness import RETRY_DELAYS_S, Harness
+from tests.acceptance.producer import real_events
+from tests.acceptance.server import own_server
+from tests.acceptance.subscriber import moody, prompt, slow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.acceptance.daemon import Daemon
+    from tests.acceptance.server import Server
+
+AWAY, BACK = "database away", "database back"
+
+
+@asynccontextmanager
+async def under_load(
+    data_dir: Path, directory: Path, seed: int, **settings: str
+) -> AsyncIterator[tuple[Harness, Server, Daemon]]:
+    """Run a server, a daemon that leads, producers and receivers; afterwards everything is conserved.
+
+    The daemon must be the same process to the end, ready, with nothing to complain about.
+    """
+    async with own_server(data_dir) as server, Harness(server.url, seed) as world:
+        await world.subscribe(["*"], prompt)
+        await world.subscribe(["*"], slow(0.05))
+        await world.subscribe(["event.*"], moody(world.rng, 0.1))
+        settings = {"DELIVERY__RETRY_DELAYS_S": RETRY_DELAYS_S, **settings}
+        async with daemons(server.daemon_url, directory, **settings) as house:
+            daemon = await house.start()
+            await daemon.says("leading")
+            async with world.producing(real_events(), pause_s=0.1):
+                await world.under_way()
+                yield world, server, daemon
+            await world.settled()
+            await daemon.ready()
+            daemon.terminate()
+            assert 0 == await daemon.ended(), daemon.last_words()
+            assert [] == house.complaints()
+        await world.conserved()
+
+
+def one_line_per_change(daemon: Daemon, times: int) -> None:
+    """Check that it said `away` and `back` in turn, so many times, and not at every try."""
+    said = [line["event"] for line in daemon.log if line["event"] in {AWAY, BACK}]
+    assert [AWAY, BACK] * times == said
+
+
+async def test_postgresql_crashes_and_comes_back(data_dir: Path, tmp_path: Path) -> None:
+    """An immediate stop under load, twice: not ready in between, with the reason, and ready afterwards."""
+    async with under_load(data_dir, tmp_path, seed=11) as (world, server, daemon):
+        for count in (1, 2):
+            await server.crash()
+            await daemon.not_ready("database: ")
+            await daemon.says(AWAY, count)
+            await server.start()
+            await daemon.says(BACK, count)
+            await daemon.ready()
+            await world.under_way()
+            one_line_per_change(daemon, count)
+
+
+async def test_every_connection_is_terminated_again_and_again(data_dir: Path, tmp_path: Path) -> None:
+    """`pg_terminate_backend` on all of them, six times at random moments, costs nothing but a reconnect."""
+    async with under_load(data_dir, tmp_path, seed=12) as (world, server, daemon):
+        for _ in range(6):
+            await asyncio.sleep(world.rng.random() * 0.3)
+            await server.terminate_backends()
+            await world.under_way()
+        await daemon.ready()
+        said = [line["event"] for line in daemon.log if line["event"] in {AWAY, BACK}]
+        assert [AWAY, BACK] * (len(said) // 2) == said, "a line for each change, in turn"
+
+
+async def test_postgresql_freezes(data_dir: Path, tmp_path: Path) -> None:
+    """Connections that stay open and do not answer: not ready once a statement takes too long."""
+    async with under_load(data_dir, tmp_path, seed=13, DATABASE__STATEMENT_TIMEOUT_S="2") as parts:
+        world, server, daemon = parts
+        server.freeze()
+        await daemon.not_ready("database: ")
+        server.thaw()
+        await daemon.ready()
+        await world.under_way()
+
+
+@pytest.mark.slow
+async def test_postgresql_freezes_for_a_minute(data_dir: Path, tmp_path: Path) -> None:
+    """The same with the default timeouts, past all of them: the lease has run out meanwhile, unclaimed."""
+    async with under_load(data_dir, tmp_path, seed=14) as (world, server, daemon):
+        server.freeze()
+        await daemon.not_ready("no progress")
+        await daemon.not_ready("database: ")
+        await daemon.says(AWAY)
+        await asyncio.sleep(30)
+        server.thaw()
+        await daemon.ready()
+        await world.under_way()
+
+
+async def test_no_connection_is_left(data_dir: Path, tmp_path: Path) -> None:
+    """When its connections break and others have taken all there are, the daemon waits for its turn."""
+    async with under_load(data_dir, tmp_path, seed=15) as (world, server, daemon):
+        async with server.no_room():
+            await server.terminate_backends()
+            await daemon.not_ready("too many connections")
+        await daemon.ready()
+        await world.under_way()
+
+
+@pytest.mark.xfail(strict=True, reason="the first connection is not waited for yet")
+async def test_postgresql_is_away_at_the_start(data_dir: Path, tmp_path: Path) -> None:
+    """Started without room for a connection, then without a server: it waits, and says why."""
+    async with own_server(data_dir) as server, Harness(server.url, seed=16) as world:
+        await world.subscribe(["*"], prompt)
+        async with (
+            daemons(server.daemon_url, tmp_path) as house,
+            world.producing(real_events("comcat_updates.jsonl"), pause_s=0, to_the_end=True),
+        ):
+            async with server.no_room():
+                daemon = await house.start(wait=False)
+                await daemon.not_ready("too many connections")
+            await daemon.ready()
+            await world.settled()
+            daemon.kill()
+            await server.crash()
+            daemon = await house.start(wait=False)
+            await daemon.not_ready("database: ")
+            await server.start()
+            await daemon.ready()
+            await daemon.says("leading")
+            assert [] == house.complaints()
+        await world.conserved()

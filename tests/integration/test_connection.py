@@ -1,0 +1,198 @@
+"""Connections: opened on first use, again after they broke, and every way to be away has one name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import asyncpg
+import pytest
+
+from dispatcher.config import Database as DatabaseConfig
+from dispatcher.core.errors import DatabaseUnavailable
+from dispatcher.store.connection import Database as Store
+from dispatcher.store.connection import unavailable_when_away
+from tests.postgres import Database, wait_for
+from tests.receiver import free_port
+
+CONFIG = DatabaseConfig(connect_timeout_s=5.0, statement_timeout_s=10.0, api_connections=2)
+
+
+async def sessions(database: Database, name: str) -> list[int]:
+    """Give the server's processes of the sessions of this name."""
+    connection = await database.connect()
+    try:
+        rows = await connection.fetch(
+            "select pid from pg_stat_activity where application_name = $1 and datname = current_database()",
+            name,
+        )
+        return [row[0] for row in rows]
+    finally:
+        await connection.close()
+
+
+async def end(database: Database, pid: int) -> None:
+    """End a session as an administrator would."""
+    connection = await database.connect()
+    await connection.execute("select pg_terminate_backend($1)", pid)
+    await connection.close()
+
+
+async def test_link_connects_when_it_is_used(database: Database) -> None:
+    """Once, under a name that operators see, in UTC; closing ends the session."""
+    store = Store(database.url, CONFIG)
+    link = store.link("loop")
+    assert [] == await sessions(database, "dispatcher loop")
+    for _ in range(2):
+        assert await link.fetchrow("database_clock")
+    assert 1 == len(await sessions(database, "dispatcher loop"))
+    async with link.use() as connection:
+        assert "UTC" == await connection.fetchval("show timezone")
+        assert "off" == await connection.fetchval("show jit")
+    await store.close()
+
+    ended: Callable[[], bool | Awaitable[bool]] = partial(_ended, database)
+    await wait_for(ended, "the session ends")
+
+
+async def _ended(database: Database) -> bool:
+    return not await sessions(database, "dispatcher loop")
+
+
+async def test_link_connects_again_after_it_broke(database: Database) -> None:
+    """At most one error, for whoever was asking, and the next one gets an answer."""
+    store = Store(database.url, CONFIG)
+    link = store.link("loop")
+    await link.fetchrow("database_clock")
+    (pid,) = await sessions(database, "dispatcher loop")
+    await end(database, pid)
+    with contextlib.suppress(DatabaseUnavailable):
+        await link.fetchrow("database_clock")
+    assert await link.fetchrow("database_clock")
+    async with link.use() as connection:
+        assert pid != connection.get_server_pid()
+    await store.close()
+
+
+async def test_callers_of_a_link_take_turns(database: Database) -> None:
+    """One statement at a time on one connection, however many ask."""
+    store = Store(database.url, CONFIG)
+    link = store.link("loop")
+    answers = await asyncio.gather(*(link.fetchrow("database_clock") for _ in range(20)))
+    assert 20 == len(answers)
+    assert 1 == len(await sessions(database, "dispatcher loop"))
+    await store.close()
+
+
+async def test_cancelled_statement_leaves_no_half_used_connection(database: Database) -> None:
+    """Whether it was done is unknown: the next statement has a new session."""
+    store = Store(database.url, CONFIG)
+    link = store.link("loop")
+    await link.fetchrow("database_clock")
+    started = asyncio.Event()
+
+    async def hang() -> None:
+        async with link.use() as connection:
+            started.set()
+            await connection.fetchval("select pg_sleep(60)")
+
+    hanging = asyncio.create_task(hang())
+    await started.wait()
+    (pid,) = await sessions(database, "dispatcher loop")
+    hanging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
+    assert await link.fetchrow("database_clock")
+    async with link.use() as connection:
+        assert pid != connection.get_server_pid()
+    await store.close()
+
+
+async def test_mistake_is_no_outage(database: Database) -> None:
+    """What PostgreSQL refuses is raised as it is, and the connection stays."""
+    store = Store(database.url, CONFIG)
+    link = store.link("loop")
+    await link.fetchrow("database_clock")
+    before = await sessions(database, "dispatcher loop")
+    async with link.use() as connection:
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await connection.execute("select * from nothing")
+    assert await link.fetchrow("database_clock")
+    assert before == await sessions(database, "dispatcher loop")
+    await store.close()
+
+
+async def test_nobody_listens(database: Database) -> None:
+    """A port where no server is: away, for links and for the pool."""
+    url = re.sub(r":\d+/", f":{free_port()}/", database.url)
+    store = Store(url, CONFIG)
+    with pytest.raises(DatabaseUnavailable):
+        await store.link("loop").fetchrow("database_clock")
+    with pytest.raises(DatabaseUnavailable):
+        await store.fetchrow("database_clock")
+    await store.close()
+
+
+async def test_server_that_says_nothing(database: Database) -> None:
+    """A connection that is taken and never answered: away, when the time is over."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        store = Store(re.sub(r":\d+/", f":{port}/", database.url), DatabaseConfig(connect_timeout_s=0.2))
+        with pytest.raises(DatabaseUnavailable):
+            await store.link("loop").fetchrow("database_clock")
+        await store.close()
+
+
+async def test_pool_waits_for_nobody_for_ever(database: Database) -> None:
+    """When every connection is taken the caller hears so in time, and the next one is served again."""
+    store = Store(database.url, DatabaseConfig(connect_timeout_s=0.3, api_connections=1))
+    async with store.acquire():
+        with pytest.raises(DatabaseUnavailable):
+            await store.fetchrow("database_clock")
+    assert await store.fetchrow("database_clock")
+    await store.close()
+
+
+async def test_broken_pool_recovers(database: Database) -> None:
+    """A session that the server ended is replaced."""
+    store = Store(database.url, CONFIG)
+    await store.fetchrow("database_clock")
+    (pid,) = await sessions(database, "dispatcher api")
+    await end(database, pid)
+    answers = []
+    for _ in range(2):
+        try:
+            answers.append(await store.fetchrow("database_clock"))
+        except DatabaseUnavailable:
+            continue
+    assert answers
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(),
+        TimeoutError(),
+        asyncpg.CannotConnectNowError("gone"),
+        asyncpg.AdminShutdownError("gone"),
+        asyncpg.CrashShutdownError("gone"),
+        asyncpg.QueryCanceledError("gone"),
+        asyncpg.TooManyConnectionsError("gone"),
+        asyncpg.DiskFullError("gone"),
+        asyncpg.OutOfMemoryError("gone"),
+        asyncpg.ReadOnlySQLTransactionError("gone"),
+        asyncpg.ConnectionDoesNotExistError("gone"),
+        asyncpg.IdleInTransactionSessionTimeoutError("gone"),
+        asyncpg.LockNotAvailableError("gone"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_ways_to_be_away(error: Exception) -> None:
+    """Everything that passes by waiting has one name."""
+    with pytest.raises(DatabaseUnavailable, match=type(error).__name__), unavailable_when_away():
+        raise error

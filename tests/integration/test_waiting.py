@@ -1,0 +1,234 @@
+"""What finds no room in memory waits in the database: read back in order, nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
+from dispatcher.core.lanes import Admission, Lane, Payload, Pending
+from dispatcher.daemon.waiting import Waiting
+from tests.parts import Event, Parts, attempted, detected, new_webhook, parts, running
+from tests.postgres import Database, wait_for
+
+LANE = Lane.ALERT
+NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+async def one(database: Database) -> AsyncIterator[Parts]:
+    """Lead over a fresh database, with room for little."""
+    async with parts(database, max_queued=24, max_queued_per_webhook=8, max_in_flight=12) as made:
+        yield made
+
+
+@dataclass
+class Mill:
+    """A tail and senders in small: events go in, each delivery comes out and is recorded."""
+
+    one: Parts
+    waiting: Waiting
+    sent: dict[WebhookId, list[OutboxId]] = field(default_factory=lambda: defaultdict(list))
+    went_straight: int = 0
+
+    async def fan_out(self, event: Event, webhook_ids: list[WebhookId]) -> None:
+        """Let an event go to webhooks: into memory where there is room, as `daemon/tailer.py` does."""
+        straight = [one for one in webhook_ids if self._admit(DeliveryKey(*event, one))]
+        rest = [one for one in webhook_ids if one not in straight]
+        for claimed, those in ((True, straight), (False, rest)):
+            if those:
+                await self.one.fan_out([event], those, claimed=claimed)
+        for webhook_id in straight:
+            self.went_straight += 1
+            payload = Payload("event.detected", b"{}", NOW, test=False)
+            self.one.lanes.push(Pending(DeliveryKey(*event, webhook_id), LANE, payload, batch=1))
+        for webhook_id in rest:
+            self.waiting.mark(LANE, webhook_id, event[1])
+        self.waiting.pushed.set()
+
+    def _admit(self, key: DeliveryKey) -> bool:
+        if self.waiting.waits(LANE, key.webhook_id):
+            return False
+        return self.one.lanes.admit(LANE, key, 2) is Admission.ADMITTED
+
+    async def send(self) -> None:
+        """Send whatever may go, in batches of chance, until cancelled."""
+        rng = random.Random(7)
+        while True:
+            await self.waiting.pushed.wait()
+            self.waiting.pushed.clear()
+            while taken := self.one.take_all():
+                for pending in taken:
+                    self.sent[pending.key.webhook_id].append(pending.key.outbox_id)
+                    self.one.lanes.landed(pending)
+                rng.shuffle(taken)
+                count = rng.randint(1, len(taken))
+                for some in filter(None, (taken[:count], taken[count:])):
+                    await self.one.record(*(attempted(pending.key) for pending in some))
+                    for pending in some:
+                        self._durable(pending)
+
+    def _durable(self, pending: Pending) -> None:
+        self.one.lanes.settled(pending)
+        if pending.batch is None:
+            self.waiting.settled(pending)
+        else:
+            self.waiting.room_freed()
+
+    def count(self) -> int:
+        """Count what was sent."""
+        return sum(len(sent) for sent in self.sent.values())
+
+
+async def events_of(one: Parts, count: int) -> list[Event]:
+    """Insert so many events."""
+    rows = await one.connection.fetch(
+        "insert into outbox (type, data) select 'event.detected', $1 from generate_series(1, $2::int)"
+        " returning day, id",
+        detected(),
+        count,
+    )
+    return [(row["day"], row["id"]) for row in rows]
+
+
+def waiting_of(one: Parts) -> Waiting:
+    """Make the reader."""
+    return Waiting(one.shared, one.backlog(), one.ledger())
+
+
+async def idle(one: Parts, waiting: Waiting) -> None:
+    """Wait until nothing waits and nothing is held."""
+    await wait_for(lambda: not waiting.positions(LANE) and not one.lanes.held, "everything is settled")
+
+
+async def test_everything_comes_back_in_order(one: Parts) -> None:
+    """Far more than there is room for, while more keeps coming: each once, in each webhook's order."""
+    webhook_ids = [await new_webhook(one.connection) for _ in range(5)]
+    events = await events_of(one, 120)
+    mill = Mill(one, waiting_of(one))
+    for event in events[:60]:
+        await mill.fan_out(event, webhook_ids)
+    async with running(mill.waiting.run(), mill.send()):
+        for event in events[60:]:
+            await mill.fan_out(event, webhook_ids)
+        await idle(one, mill.waiting)
+    expected = [number for _, number in events]
+    assert dict.fromkeys(webhook_ids, expected) == mill.sent
+    assert 0 < mill.went_straight < 600
+    # Whatever was read back was claimed first.
+    claims = (
+        "select count(*) from claim join delivery using (day, outbox_id, webhook_id)"
+        " where delivery.run_id is null"
+    )
+    assert 600 - mill.went_straight == await one.connection.fetchval(claims)
+
+
+async def test_late_transactions_are_not_passed_over(one: Parts) -> None:
+    """Events whose transactions commit late have low ids: found although the reader is beyond them."""
+    webhook_ids = [await new_webhook(one.connection) for _ in range(3)]
+    events = await events_of(one, 150)
+    rng = random.Random(3)
+    order = sorted(range(150), key=lambda place: place + rng.choice([0, 0, 0, 40]))
+    mill = Mill(one, waiting_of(one))
+    for place in order[:60]:
+        await mill.fan_out(events[place], webhook_ids)
+    async with running(mill.waiting.run(), mill.send()):
+        for place in order[60:]:
+            await mill.fan_out(events[place], webhook_ids)
+        await idle(one, mill.waiting)
+    expected = [number for _, number in events]
+    assert dict.fromkeys(webhook_ids, expected) == {one: sorted(sent) for one, sent in mill.sent.items()}
+
+
+async def test_webhook_that_is_stuck_holds_up_nobody(one: Parts) -> None:
+    """One whose requests never end keeps its own room; the others' come back."""
+    stuck, free = [await new_webhook(one.connection) for _ in range(2)]
+    events = await events_of(one, 60)
+    await one.fan_out(events, [stuck, free])
+    waiting = waiting_of(one)
+    for webhook_id in (stuck, free):
+        waiting.mark(LANE, webhook_id, events[0][1])
+    sent: list[OutboxId] = []
+    async with running(waiting.run()):
+        while len(sent) < len(events):
+            async with asyncio.timeout(20):
+                await waiting.pushed.wait()
+            waiting.pushed.clear()
+            for pending in one.take_all():
+                if pending.key.webhook_id == free:
+                    sent.append(pending.key.outbox_id)
+                    one.lanes.landed(pending)
+                    await one.record(attempted(pending.key))
+                    one.lanes.settled(pending)
+                    waiting.settled(pending)
+                    waiting.pushed.set()
+        await wait_for(lambda: [stuck] == [one for one, _ in waiting.positions(LANE)], "the free one is done")
+    assert [number for _, number in events] == sent
+    assert 8 == one.lanes.held
+
+
+async def test_checkpoint_remembers_what_is_not_settled(one: Parts) -> None:
+    """A restart from the positions of a checkpoint finds everything that had not been attempted."""
+    webhook_id = await new_webhook(one.connection)
+    events = await events_of(one, 30)
+    keys = await one.fan_out(events, [webhook_id])
+    first = waiting_of(one)
+    first.mark(LANE, webhook_id, events[0][1])
+    assert [(webhook_id, events[0][1] - 1)] == first.positions(LANE)
+    async with running(first.run()):
+        await wait_for(lambda: sum(one.lanes.queued_in) == 8, "a page is in memory")
+        taken = one.take_all()
+        await one.record(*(attempted(pending.key) for pending in taken[:3]))
+        for pending in taken[:3]:
+            one.land(pending)
+            first.settled(pending)
+        positions = first.positions(LANE)
+    assert [webhook_id] == [one for one, _ in positions]
+    assert positions[0][1] < keys[3].outbox_id
+    again = one.without_memory()
+    second = Mill(again, waiting_of(again))
+    second.waiting.restore(LANE, positions)
+    async with running(second.waiting.run(), second.send()):
+        await idle(again, second.waiting)
+    assert [key.outbox_id for key in keys[3:]] == second.sent[webhook_id]
+
+
+async def test_attempt_that_is_over_is_not_made_again(one: Parts) -> None:
+    """Read as open, recorded meanwhile: the claim tells, and its room is free for the others."""
+    webhook_id = await new_webhook(one.connection)
+    events = await events_of(one, 12)
+    keys = await one.fan_out(events, [webhook_id])
+    reader, lanes = one.backlog(), one.lanes
+    rows = await reader.waiting(webhook_id, LANE, OutboxId(0), 8)
+    assert keys[:8] == [row.key for row in rows]
+    await one.record(*(attempted(key) for key in keys[:4]))
+    assert set(keys[:4]) == await one.ledger().claim([(row.key, 1) for row in rows])
+    mill = Mill(one, waiting_of(one))
+    mill.waiting.mark(LANE, webhook_id, events[0][1])
+    async with running(mill.waiting.run(), mill.send()):
+        await idle(one, mill.waiting)
+    assert [key.outbox_id for key in keys[4:]] == mill.sent[webhook_id]
+    assert (0, 0) == (lanes.held, lanes.held_bytes)
+
+
+async def test_claims_are_remembered_until_they_are_settled(one: Parts) -> None:
+    """Since when a crash would leave something open: what a restart has to look through."""
+    webhook_id = await new_webhook(one.connection)
+    events = await events_of(one, 8)
+    await one.fan_out(events, [webhook_id])
+    waiting = waiting_of(one)
+    before = waiting.claimed_since()
+    waiting.mark(LANE, webhook_id, events[0][1])
+    async with running(waiting.run()):
+        await wait_for(lambda: sum(one.lanes.queued_in) == 8, "all are in memory")
+        since = waiting.claimed_since()
+        assert before <= since
+        claimed_at = await one.connection.fetchval("select min(claimed_at) from claim")
+        assert since <= claimed_at
+        assert since == waiting.claimed_since()
