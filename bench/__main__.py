@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import uvloop
@@ -19,6 +20,7 @@ from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, SLOW, SLOW_WEBHOOKS,
 from bench.scenarios.upstream import Upstream
 from bench.site import Site, running_site
 
+_UNDISTURBED_SHARE: Final = 0.9
 _HERE: Final = Path(__file__).parent
 
 
@@ -63,7 +65,12 @@ async def _bench(rounds: Rounds, output: Path | None, command: str) -> None:
         remarks.append("**only one core could be used: what is measured shared it with everything else**")
     if not upstream.bare:
         remarks.append("pgbench is not installed: the producers' INSERT rate was not measured")
-    more = details(throughput, latency)
+    share = median(rate.core_share for rate in throughput.bare)
+    if share < _UNDISTURBED_SHARE:
+        remarks.append(
+            f"**disturbed: others left the bare client {share:.0%} of its core, so figures may be far off**"
+        )
+    more = details(throughput, latency, upstream)
     print(f"\n{table(figures)}\n\n{more}\n\n" + "\n".join(remarks))
     if output is not None:
         write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 from typing import Final, Literal
@@ -60,11 +61,11 @@ class Rounds(msgspec.Struct, frozen=True):
     idle_s: float
 
 
-FULL: Final = Rounds(count=5, seconds=3.0, events=64, idle_s=10.0)
-QUICK: Final = Rounds(count=2, seconds=1.0, events=10, idle_s=3.0)
+FULL: Final = Rounds(count=5, seconds=3.0, events=64, idle_s=20.0)
+QUICK: Final = Rounds(count=2, seconds=1.0, events=10, idle_s=2.0)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
     """Give the smallest value that at least this share of the values does not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -(-len(ordered) * share // 1).__int__() - 1))]
+    return ordered[max(0, math.ceil(len(ordered) * share) - 1)]

@@ -12,6 +12,7 @@ from bench.figures import Figure, Rounds, quantile
 from bench.machine import commit_name, machine_name, software_names
 from bench.scenarios.latency import Latency
 from bench.scenarios.throughput import Rate, Throughput
+from bench.scenarios.upstream import Upstream
 
 PLOT: Final = "results.svg"
 _INTRODUCTION: Final = """\
@@ -39,11 +40,11 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def details(throughput: Throughput, latency: Latency) -> str:
+def details(throughput: Throughput, latency: Latency, upstream: Upstream) -> str:
     """Draw what the figures are made of."""
     lines = [
-        "| throughput | a second | CPU of the client or dispatcher | CPU of PostgreSQL |",
-        "|---|---|---|---|",
+        "| throughput | a second | CPU of the client or dispatcher | of PostgreSQL | share of its core |",
+        "|---|---|---|---|---|",
         _rate_line("bare client, no database", throughput.bare),
         _rate_line("recorded, immediate receivers", throughput.fast),
         _rate_line("recorded, receivers that take 100 ms", throughput.slow),
@@ -60,6 +61,11 @@ def details(throughput: Throughput, latency: Latency) -> str:
             values = [one for values in rounds for one in values]
             cells = " | ".join(f"{quantile(values, share):.2f}" for share in (0.5, 0.9, 0.99, 1.0))
             lines.append(f"| {name}, since COMMIT was {since} | {cells} |")
+    lines += [
+        "",
+        f"Idle, of a core: dispatcher {upstream.idle_dispatcher:.2%}, "
+        f"PostgreSQL {upstream.idle_postgresql:.2%}.",
+    ]
     return "\n".join(lines)
 
 
@@ -67,7 +73,8 @@ def _rate_line(name: str, rates: Sequence[Rate]) -> str:
     return (
         f"| {name} | {median(one.per_second for one in rates):,.0f} "
         f"| {median(one.cpu_us for one in rates):.0f} µs "
-        f"| {median(one.postgresql_cpu_us for one in rates):.0f} µs |"
+        f"| {median(one.postgresql_cpu_us for one in rates):.0f} µs "
+        f"| {median(one.core_share for one in rates):.0%} |"
     )
 
 

@@ -41,6 +41,11 @@ class Rate(msgspec.Struct, frozen=True):
         return self.count / self.seconds
 
     @property
+    def core_share(self) -> float:
+        """How much of its core the client or the dispatcher got."""
+        return self.cpu_s / self.seconds
+
+    @property
     def cpu_us(self) -> float:
         """CPU of the client or the dispatcher for each, in microseconds."""
         return self.cpu_s / self.count * 1e6
@@ -72,23 +77,30 @@ class Throughput:
         await self._site.baseline.ask("flood", seconds=0.5, connections=_CONNECTIONS)
 
     async def round(self) -> None:
-        """Measure the client, then the dispatcher towards immediate receivers, then towards slow ones."""
-        answer = await self._site.baseline.ask("flood", seconds=self._seconds, connections=_CONNECTIONS)
-        self.bare.append(Rate(answer["requests"], answer["seconds"], answer["cpu_s"]))
-        await self._site.sink.ask("forget", series="bare")
+        """Measure the client, the dispatcher with fast receivers, the client again, and slow receivers."""
+        before = await self._flood()
         self.fast.append(await self._recorded(self.fast_feed, _FAST_AHEAD))
+        after = await self._flood()
+        self.bare.append(
+            Rate(before.count + after.count, before.seconds + after.seconds, before.cpu_s + after.cpu_s)
+        )
         self.slow.append(await self._recorded(self.slow_feed, _SLOW_AHEAD))
-        self._site.trim_log()
+        self._site.dispatcher.trim_log()
+
+    async def _flood(self) -> Rate:
+        answer = await self._site.baseline.ask("flood", seconds=self._seconds / 2, connections=_CONNECTIONS)
+        await self._site.sink.ask("forget", series="bare")
+        return Rate(answer["requests"], answer["seconds"], answer["cpu_s"])
 
     async def _recorded(self, feed: Feed, ahead: int) -> Rate:
         site = self._site
         async with feed.flowing(ahead):
             await asyncio.sleep(_WARM_UP_S)
-            cpu, postgresql_cpu = site.dispatcher_cpu_s(), site.postgresql_cpu_s()
-            count, started = await site.metric(_RECORDED), time.monotonic()
+            cpu, postgresql_cpu = site.dispatcher.cpu_s(), site.postgresql_cpu_s()
+            count, started = await site.dispatcher.metric(_RECORDED), time.monotonic()
             await asyncio.sleep(self._seconds)
-            count, ended = await site.metric(_RECORDED) - count, time.monotonic()
-            cpu, postgresql_cpu = site.dispatcher_cpu_s() - cpu, site.postgresql_cpu_s() - postgresql_cpu
+            count, ended = await site.dispatcher.metric(_RECORDED) - count, time.monotonic()
+            cpu, postgresql_cpu = site.dispatcher.cpu_s() - cpu, site.postgresql_cpu_s() - postgresql_cpu
         await feed.drained()
         return Rate(count, ended - started, cpu, postgresql_cpu)
 

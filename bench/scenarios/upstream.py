@@ -55,12 +55,12 @@ class Upstream:
 
     async def idle(self, seconds: float) -> None:
         """Measure the CPU of the dispatcher and of PostgreSQL while nothing happens."""
-        await asyncio.sleep(1.5)  # what happened before has to have settled
+        await asyncio.sleep(seconds / 2)  # what happened before has to have settled
         site = self._site
-        dispatcher, postgresql, started = site.dispatcher_cpu_s(), site.postgresql_cpu_s(), time.monotonic()
+        dispatcher, postgresql, started = site.dispatcher.cpu_s(), site.postgresql_cpu_s(), time.monotonic()
         await asyncio.sleep(seconds)
         elapsed_s = time.monotonic() - started
-        self.idle_dispatcher = (site.dispatcher_cpu_s() - dispatcher) / elapsed_s
+        self.idle_dispatcher = (site.dispatcher.cpu_s() - dispatcher) / elapsed_s
         self.idle_postgresql = (site.postgresql_cpu_s() - postgresql) / elapsed_s
 
     async def round(self) -> None:
@@ -75,7 +75,7 @@ class Upstream:
         os.sched_setaffinity(self._site.postmaster_pid, alone)
         await self._busy.drained()
         await self._caught_up()
-        self._site.trim_log()
+        self._site.dispatcher.trim_log()
 
     async def _insert_rate(self, table: str) -> float:
         event = EVENT.replace("{network}", "nobody")

@@ -104,7 +104,9 @@ async def send_test(call: Call) -> Answer | Problem:
         data_text = await event_types.sample(call.context.database, wanted.event)
     if data_text is None:
         return not_found("event type")
-    sent = await webhooks.send_test(call.context.database, webhook, wanted.event, data_text)
+    sent = await webhooks.send_test(
+        call.context.database, webhook, wanted.event, data_text, actor=call.key.public_id
+    )
     delivery = history.Delivery(
         key=sent.key,
         type=wanted.event,

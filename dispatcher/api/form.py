@@ -32,7 +32,7 @@ class Form(Generic[T]):
     """The fields of one request, against the struct that they should make."""
 
     def __init__(self, shape: type[T], given: Mapping[str, Any], *, strict: bool = True) -> None:
-        """Take the fields; without `strict` numbers may be written as text, as in a query."""
+        """Take the fields; without `strict` numbers may be text and nothing is null, as in a query."""
         self._shape = shape
         self._details: list[Detail] = []
         self._values: dict[str, Any] = {}
@@ -49,12 +49,18 @@ class Form(Generic[T]):
                 self.refuse(name, "is required")
 
     def _take(self, field: msgspec.structs.FieldInfo, value: Any, *, strict: bool) -> None:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # 60.0 is an integer in JSON Schema
         try:
-            self._values[field.name] = msgspec.convert(value, field.type, strict=strict)
+            read = msgspec.convert(value, field.type, strict=strict)
+            if read is None and not strict:
+                raise msgspec.ValidationError("Expected `str`, got `null`")  # noqa: TRY301 - one way to refuse
         except msgspec.ValidationError as error:
             choices = _choices(field.type)
             words = f"must be one of {', '.join(choices)}" if choices else _in_words(str(error))
             self.refuse(field.encode_name, words)
+        else:
+            self._values[field.name] = read
 
     def refuse(self, field: str, message: str) -> None:
         """Note that a field is wrong."""

@@ -35,6 +35,9 @@ class _Stored(msgspec.Struct, frozen=True):
     data: msgspec.Raw
     headers: dict[str, str]
 
+    def __repr__(self) -> str:
+        return f"_Stored({self.status}, …)"  # the answer may show a secret
+
 
 class _Refused(Exception):
     """Ends the transaction of a request that was refused."""

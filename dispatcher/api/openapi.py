@@ -35,6 +35,7 @@ _IN_PATH: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},
     ),
 }
+_MADE_BY: Final = {"createWebhook": "webhook_id", "sendTest": "delivery_id", "recover": "recovery_id"}
 _HEADERS: Final[Mapping[str, tuple[str, str]]] = {
     "X-Request-Id": ("string", "The request's id: quote it when you report something"),
     "X-RateLimit-Limit": ("integer", "Requests in a window of a minute"),
@@ -74,7 +75,7 @@ def document(routes: Sequence[Route], types: Sequence[EventType]) -> dict[str, A
     schemas |= _envelopes()
     paths: dict[str, Any] = {PATH: {"get": _own_operation()}}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, routes, schemas)
     for shape in queries - shapes:
         del schemas[shape.__name__]  # they were read for the parameters
     written: dict[str, Any] = _resolved(
@@ -128,7 +129,7 @@ _TAGS: Final = {
 }
 
 
-def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(route: Route, routes: Sequence[Route], schemas: Mapping[str, Any]) -> dict[str, Any]:
     description = (route.handler.__doc__ or "").strip()
     operation: dict[str, Any] = {
         "operationId": route.name,
@@ -145,9 +146,29 @@ def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
             content["example"] = example_of(route.body)
         required = any(field.required for field in msgspec.structs.fields(route.body))
         operation["requestBody"] = {"required": required, "content": {"application/json": content}}
+    if links := _links(route, routes):
+        operation["responses"][str(route.status)]["links"] = links
     for code in _codes(route):
         operation["responses"][str(CODES[code])] = {"$ref": f"#/components/responses/{code}"}
     return operation
+
+
+def _links(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
+    """Say which operations go on with what a route made: those whose path needs its id, and no other."""
+    made = _MADE_BY.get(route.name)
+    if made is None:
+        return {}
+    here = [name for name in _names_in(route.path) if name != made]
+    parameters = {name: f"$request.path.{name}" for name in here} | {made: "$response.body#/data/id"}
+    return {
+        other.name: {"operationId": other.name, "parameters": parameters}
+        for other in routes
+        if set(_names_in(other.path)) == set(parameters) and other.name != route.name
+    }
+
+
+def _names_in(path: str) -> list[str]:
+    return re.findall(r"{(\w+)}", path)
 
 
 def _codes(route: Route) -> list[str]:
@@ -173,7 +194,7 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
             "description": _IN_PATH[name][0],
             "schema": dict(_IN_PATH[name][1]),
         }
-        for name in re.findall(r"{(\w+)}", path)
+        for name in _names_in(path)
     ]
 
 

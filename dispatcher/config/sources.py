@@ -48,6 +48,9 @@ class Found(NamedTuple):
     source: str  # as the operator knows it: a path, a variable, a credential
     is_text: bool  # it comes from a place that knows only text
 
+    def __repr__(self) -> str:
+        return f"Found({self.source})"  # the value may be a secret
+
 
 def _known_keys() -> dict[str, Any]:
     keys: dict[str, Any] = {}

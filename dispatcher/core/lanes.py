@@ -115,7 +115,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_in_flight: int
     max_in_flight_per_webhook: int
     max_held: int
-    max_held_per_webhook: int  # for each lane
+    max_held_per_webhook: int  # for each lane; more while there is room
     max_bytes: int  # of bodies
 
 
@@ -152,7 +152,7 @@ class Lanes:
         queue = self._queues[lane].get(webhook_id)
         if queue is None:
             queue = self._queues[lane][webhook_id] = _Queue(webhook_id)
-        elif queue.held >= self._limits.max_held_per_webhook:
+        elif queue.held >= self._share_of_one(lane):
             return Admission.FULL
         queue.held += 1
         self.held += 1
@@ -235,8 +235,16 @@ class Lanes:
     def room_for(self, lane: Lane, webhook_id: WebhookId) -> int:
         """Give how many more deliveries of a webhook may be admitted to a lane."""
         queue = self._queues[lane].get(webhook_id)
-        own = self._limits.max_held_per_webhook - (queue.held if queue else 0)
+        own = self._share_of_one(lane) - (queue.held if queue else 0)
         return max(0, min(own, self._room[lane] - self.held))
+
+    def _share_of_one(self, lane: Lane) -> int:
+        """Give how many a webhook may hold in a lane: its own share, and more while much room is free.
+
+        Up to half of what is free, as switches share their buffers: one that hangs leaves most to the
+        others, and a burst to few webhooks need not be written and read back.
+        """
+        return max(self._limits.max_held_per_webhook, (self._room[lane] - self.held) // 2)
 
     def crowded(self, lane: Lane) -> bool:
         """Say whether more than half of the room that a lane may fill is taken."""

@@ -33,6 +33,9 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
     verdict: Verdict
 
+    def __repr__(self) -> str:
+        return f"Ended({self.delivery_id})"  # the headers' values often are tokens
+
     def fact(self) -> FactRow:
         """Give its fact."""
         pending, outcome, verdict = self.pending, self.outcome, self.verdict

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from dispatcher.core.errors import DatabaseUnavailable
+from dispatcher.core.errors import DatabaseUnavailable, DispatcherError
 from dispatcher.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -35,16 +35,23 @@ class Outage:
     async def patiently(self, loop_name: str, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask the database until it answers; waits ever longer in between, up to a second."""
         pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                answer = await ask()
-            except DatabaseUnavailable as error:
-                self._away(loop_name, str(error))
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-            else:
-                self._back(loop_name)
-                return answer
+        try:
+            while True:
+                try:
+                    answer = await ask()
+                except DatabaseUnavailable as error:
+                    self._away(loop_name, str(error))
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+                except DispatcherError:  # such as LeaseLost: the database has answered
+                    self._back(loop_name)
+                    raise
+                else:
+                    self._back(loop_name)
+                    return answer
+        finally:
+            # A loop that ended, with the lead or the process, does not speak for the database any more.
+            self._without.pop(loop_name, None)
 
     def _away(self, loop_name: str, reason: str) -> None:
         if not self._without:

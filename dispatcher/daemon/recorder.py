@@ -18,10 +18,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from dispatcher.core.errors import UnwritableFact
+from dispatcher.core.errors import DatabaseUnavailable, UnwritableFact
 from dispatcher.core.lanes import Pending
 from dispatcher.daemon.shared import Shared, utc_now
-from dispatcher.store.ledger import FactRow, Ledger
+from dispatcher.store.connection import Link
+from dispatcher.store.ledger import Appender, FactRow, Ledger, Unappendable
 
 BATCH_ROWS: Final = 500
 _LINGER_S: Final = 0.005
@@ -33,10 +34,9 @@ log = structlog.get_logger("recorder")
 class Recorder:
     """The one writer of facts of a run."""
 
-    def __init__(
-        self, shared: Shared, ledger: Ledger, on_durable: Callable[[Pending, FactRow], None]
-    ) -> None:
-        self._ledger = ledger
+    def __init__(self, shared: Shared, link: Link, on_durable: Callable[[Pending, FactRow], None]) -> None:
+        self._ledger = Ledger(link, shared.run_id)
+        self._appender = Appender(link, shared.run_id)
         self._outage = shared.outage
         self._metrics = shared.metrics
         self._on_durable = on_durable
@@ -78,7 +78,7 @@ class Recorder:
             count = min(len(self._waiting), BATCH_ROWS)
             batch = [self._waiting[index] for index in range(count)]
             started = time.perf_counter()
-            await self._write([fact for _, fact in batch])
+            await self._append([fact for _, fact in batch])
             self._metrics.flush_s.observe(time.perf_counter() - started)
             self._metrics.facts_recorded.inc(count)
             for _ in range(count):
@@ -91,6 +91,13 @@ class Recorder:
             for pending, fact in batch:
                 if pending is not None:
                     self._on_durable(pending, fact)
+
+    async def _append(self, facts: list[FactRow]) -> None:
+        """Write facts the fast way; where that is refused, or its end is unknown, the careful one."""
+        try:
+            await self._appender.append(facts)
+        except (Unappendable, DatabaseUnavailable):
+            await self._write(facts)
 
     async def _write(self, facts: list[FactRow]) -> None:
         encoded = self._encoder.encode(facts).decode()

@@ -76,7 +76,7 @@ class Run:
         self._recoveries = Recoveries(
             shared, RecoveryLedger(self._link("recoveries"), run_id), self._retries.ring
         )
-        self._recorder = Recorder(shared, Ledger(self._link("recorder"), run_id), self._durable)
+        self._recorder = Recorder(shared, self._link("recorder"), self._durable)
         self._attempts = Attempts(shared, self._recorder)
         self._doorbell = Doorbell(shared)
         self._wakeup = Wakeup(self._link("doorbell"), self._doorbell.heard)

@@ -24,6 +24,9 @@ class Kept(msgspec.Struct, frozen=True):
     request: bytes
     answer: str
 
+    def __repr__(self) -> str:
+        return "Kept(…)"  # the answer may show a secret
+
 
 class Ticket:
     """One Idempotency-Key of one API key, in one transaction."""

@@ -14,6 +14,9 @@ class Installation(msgspec.Struct, frozen=True):
 
     id_key: bytes
 
+    def __repr__(self) -> str:
+        return "Installation(…)"
+
     @classmethod
     async def load(cls, database: Database, vault: Vault) -> Installation:
         """Read it; raises `OperatorError` when the secrets were sealed with another key than ours."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -15,6 +16,8 @@ from dispatcher.core.delivery import STEP, Kind, State, Trigger
 from dispatcher.core.errors import LeaseLost, UnwritableFact
 from dispatcher.core.ids import DeliveryKey, OutboxId, RunId, WebhookId
 from dispatcher.core.snapshot import Position
+from dispatcher.store.connection import Link
+from dispatcher.store.queries import QUERIES
 from dispatcher.store.transaction import Statements
 
 
@@ -63,6 +66,13 @@ def cancelled(
         failures=failures,
         reason=reason,
     )
+
+
+_COPIED: Final = ("run_id", *FactRow.__struct_fields__)
+
+
+class Unappendable(Exception):
+    """Facts that COPY refuses as a whole: `record` tells them apart."""
 
 
 class MessageRow(msgspec.Struct, frozen=True):
@@ -178,3 +188,25 @@ class Ledger:
             await self._link.execute("checkpoint_append", lane, self._run_id, batch, encoded)
         ) == "INSERT 0 0":
             raise LeaseLost("another run leads")
+
+
+class Appender:
+    """The fast way into the history, for one run: COPY, for facts that were never written before."""
+
+    def __init__(self, link: Link, run_id: RunId) -> None:
+        self._link = link
+        self._run_id = run_id
+
+    async def append(self, facts: Sequence[FactRow]) -> None:
+        """Append facts that were never written before, which costs the server half of `Ledger.record`.
+
+        Raises `Unappendable` when one of them is there already or cannot be held: then `record` them.
+        """
+        rows = [(self._run_id, *msgspec.structs.astuple(fact)) for fact in facts]
+        try:
+            async with self._link.use() as connection, connection.transaction():
+                if await connection.fetchval(QUERIES["run_leads"], self._run_id) is None:
+                    raise LeaseLost("another run leads")
+                await connection.copy_records_to_table("delivery_event", columns=_COPIED, records=rows)
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError) as error:
+            raise Unappendable(str(error)) from error

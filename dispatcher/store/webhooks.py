@@ -236,11 +236,16 @@ async def rotate_secret(
     return takes_over_at
 
 
-async def send_test(database: Database, webhook: Webhook, event_type: str, data_text: str) -> NewTest:
+async def send_test(
+    database: Database, webhook: Webhook, event_type: str, data_text: str, *, actor: str
+) -> NewTest:
     """Put an event into the outbox for this webhook alone, marked as a test."""
-    row = await database.fetchrow("insert_test", event_type, data_text, webhook.id)
-    if row is None:
-        raise RuntimeError("the outbox took the row and gave none back")
+    async with database.acquire() as connection, connection.transaction():
+        row = await connection.fetchrow(QUERIES["insert_test"], event_type, data_text, webhook.id)
+        if row is None:
+            raise RuntimeError("the outbox took the row and gave none back")
+        details = {"event": event_type, "outbox_id": row["id"]}
+        await write_audit(connection, actor, "webhook.tested", webhook.public_id, details)
     key = DeliveryKey(row["day"], OutboxId(row["id"]), webhook.id)
     return NewTest(key, row["occurred_at"], row["recorded_at"])
 

@@ -58,6 +58,11 @@ def warnings(config: Config, open_files: int) -> Iterator[str]:
             f"secrets.encryption_key is empty: the key is kept in {config.data_dir}/encryption.key; "
             "without it, secrets in a backup of the database cannot be read"
         )
+    if config.secrets.previous_encryption_key:
+        yield (
+            "secrets.previous_encryption_key is set: run `dispatcher rekey`, then remove it once every "
+            "dispatcher runs with the new key"
+        )
     for key, listen in (("api.listen", config.api.listen), ("ops.listen", config.ops.listen)):
         if listen_address(listen)[0] not in _LOOPBACK:
             yield f"{key} is {listen}: reachable from other machines, without TLS"

@@ -26,7 +26,7 @@ async def killed_during_a_replay(url: str, directory: Path, seed: int, kills: in
         }
         async with daemons(url, directory, **settings) as house:
             daemon = await house.start()
-            async with world.producing(real_events(), pause_s=kills / 100, to_the_end=True):
+            async with world.producing(real_events(), pause_s=kills / 150, to_the_end=True):
                 for count in range(kills):
                     if count % 2:  # at work
                         await daemon.says("leading")

@@ -179,6 +179,8 @@ async def test_a_long_history_takes_bounded_work(api: Management, webhook: str, 
     ("query", "field"),
     [
         ("status=broken", "status"),
+        ("status=null", "status"),
+        ("page=null", "page"),
         ("event=event.detcted", "event"),
         ("event=%00", "event"),
         ("since=yesterday", "since"),

@@ -17,6 +17,7 @@ from dispatcher.api.app import ROUTES
 from dispatcher.config import Api, Config
 from dispatcher.store import accounts
 from tests.management import Management, management
+from tests.past import Past, delivery_id
 from tests.postgres import Database
 
 REQUEST_ID = re.compile(r"req_[0-9a-hjkmnp-tv-z]{26}")
@@ -137,7 +138,7 @@ async def test_scopes_open_what_they_say(api: Management) -> None:
     keys = {scope: await api.new_key([scope]) for scope in accounts.SCOPES}
     keys["none"] = await api.new_key([])
     for route in ROUTES:
-        path = route.path.format(webhook_id=webhook, delivery_id="dlv_x")
+        path = route.path.format(webhook_id=webhook, delivery_id="dlv_x", recovery_id="rcv_x", outbox_id="1")
         for scope, key in keys.items():
             allowed = scope in {"admin", "write:webhooks", route.scope}
             if route.method == "DELETE" and allowed:
@@ -146,6 +147,45 @@ async def test_scopes_open_what_they_say(api: Management) -> None:
             assert allowed == (reply.status != 403), (route, scope, reply.text)
             if not allowed:
                 assert reply.code == "forbidden"
+
+
+async def test_one_organization_never_finds_anothers_things(api: Management, database: Database) -> None:
+    """Every route answers another organization's ids as it answers ids that nobody has."""
+    mine = (await api.new_webhook(events=["*"]))["id"]
+    connection = await database.connect()
+    past = await Past.of(connection, mine)
+    failed = await past.delivery()
+    await past.attempt(failed, 1, 500)
+    since = (dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)).isoformat()
+    window = {"since": since, "include": ["failed"]}
+    recovery = (await api.ask("POST", f"/v1/webhooks/{mine}/recover", window)).data["id"]
+    await accounts.create_organization(api.context.database, "elsewhere", network_ids=["net_z"])
+    stranger = await api.new_key(["admin"], "elsewhere")
+    own = (
+        await api.ask("POST", "/v1/webhooks", {"url": "https://r.example/", "events": ["*"]}, key=stranger)
+    ).data["id"]
+    names = {
+        "delivery_id": await delivery_id(connection, failed),
+        "recovery_id": recovery,
+        "outbox_id": failed.outbox_id,
+    }
+    unknown = {"delivery_id": "dlv_x", "recovery_id": "rcv_x", "outbox_id": 2**62}
+    await connection.close()
+    for route in ROUTES:
+        if "{" not in route.path:
+            continue
+        body = window if route.name == "recover" else {} if route.body else None
+        theirs = await api.ask(route.method, route.path.format(webhook_id=mine, **names), body, key=stranger)
+        nobodys = await api.ask(
+            route.method, route.path.format(webhook_id="whk_x", **unknown), body, key=stranger
+        )
+        assert (404, 404) == (theirs.status, nobodys.status), route.name
+        assert theirs.body["error"] == nobodys.body["error"]
+        if "delivery_id" in route.path or "recovery_id" in route.path:
+            through = route.path.format(webhook_id=own, **names)
+            assert (await api.ask(route.method, through, body, key=stranger)).status == 404
+    listed = await api.ask("GET", "/v1/webhooks", key=stranger)
+    assert [own] == [one["id"] for one in listed.data]
 
 
 async def test_a_key_has_a_rate(database: Database) -> None:

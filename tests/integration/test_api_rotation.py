@@ -126,7 +126,7 @@ async def test_a_bad_rotation_is_refused(api: Management, connection: asyncpg.Co
         reply = await api.ask("POST", path, body)
         assert (400, [field]) == (reply.status, [name for name, _ in reply.details])
     assert (await api.ask("POST", "/v1/webhooks/whk_x/rotate-secret", {})).status == 404
-    await rotated(api, webhook, secret="a good secret")
+    await rotated(api, webhook, secret="a good secret", grace_seconds=60.0)
     [row] = await connection.fetch("select * from audit where action = 'webhook.secret_rotated'")
     assert webhook == row["subject"]
     assert "a good secret" not in str(dict(row))

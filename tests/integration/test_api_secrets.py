@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dispatcher.api.shapes import CreateWebhook, UpdateWebhook
+from dispatcher.config import Config, Delivery, Secrets
+from dispatcher.config.sources import Found
 from dispatcher.core.message import Message
+from dispatcher.store.idempotency import Kept
+from dispatcher.store.installation import Installation
 from dispatcher.store.registry import Registry
+from dispatcher.store.webhooks import WebhookFields
 from tests.certificates import Authority
 from tests.management import Management, management
 
@@ -136,6 +141,10 @@ def test_what_is_printed_by_accident_holds_no_secret() -> None:
     create = CreateWebhook("https://a.example/", ["*"], secret="hunter2hunter2", headers={"Cookie": TOKEN})
     update = UpdateWebhook(secret="hunter2hunter2", headers={"Cookie": TOKEN})
     message = Message("https://a.example/", (("Cookie", TOKEN),), b"{}")
-    for thing in (create, update, message):
+    fields = WebhookFields(url="https://a.example/", events=("*",), headers={"Cookie": TOKEN})
+    rest = (Kept(b"", TOKEN), Installation(TOKEN.encode()), Found(TOKEN, "a file", is_text=True))
+    keys = Secrets(encryption_key=TOKEN, previous_encryption_key=TOKEN)
+    proxy = Delivery(proxy_url="http://user:hunter2@proxy.example:3128")
+    for thing in (create, update, message, fields, *rest, keys, proxy, Config(secrets=keys, delivery=proxy)):
         assert "hunter2" not in repr(thing)
         assert TOKEN not in repr(thing)

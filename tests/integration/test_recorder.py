@@ -58,7 +58,7 @@ class Durable:
 async def test_facts_become_durable_in_their_order(one: Parts) -> None:
     """More than one batch; who handed them over hears of each, and of the end."""
     keys, durable = await keys_of(one, BATCH_ROWS + 50), Durable()
-    recorder = Recorder(one.shared, one.ledger(), durable)
+    recorder = Recorder(one.shared, one.store.link("recorder"), durable)
     facts = [attempted(key) for key in keys]
     async with running(recorder.run()):
         for key, fact in zip(keys, facts, strict=True):
@@ -118,7 +118,7 @@ async def test_repeated_batch_is_absorbed(one: Parts) -> None:
 async def test_unwritable_fact_is_set_apart(one: Parts) -> None:
     """The others of its batch keep their details; of the bad one it is recorded that it was made."""
     keys, durable = await keys_of(one, 5), Durable()
-    recorder = Recorder(one.shared, one.ledger(), durable)
+    recorder = Recorder(one.shared, one.store.link("recorder"), durable)
     facts = [attempted(key, error_message="fine", response_body=b"ok") for key in keys]
     facts[2] = msgspec.structs.replace(facts[2], error_message="a\x00b")
     with pytest.raises(UnwritableFact):
@@ -139,7 +139,7 @@ async def test_unwritable_fact_is_set_apart(one: Parts) -> None:
 async def test_nothing_is_recorded_without_the_lead(one: Parts) -> None:
     """A run that another one followed writes nothing, and hears why."""
     (key,) = await keys_of(one, 1)
-    recorder = Recorder(one.shared, one.ledger(), Durable())
+    recorder = Recorder(one.shared, one.store.link("recorder"), Durable())
     await one.shared.process.lease.release()
     assert await one.shared.process.lease.take() != one.shared.run_id
     await recorder.put(attempted(key), None)
@@ -161,7 +161,7 @@ async def test_nothing_is_recorded_without_the_lead(one: Parts) -> None:
 async def test_whoever_hands_over_too_much_waits(one: Parts) -> None:
     """An outage holds the senders, not memory: so many facts wait, and no more are begun."""
     (key,) = await keys_of(one, 1)
-    recorder = Recorder(one.shared, one.ledger(), Durable())
+    recorder = Recorder(one.shared, one.store.link("recorder"), Durable())
     handed = 0
 
     async def hand_over() -> None:
@@ -187,7 +187,7 @@ async def test_whoever_hands_over_too_much_waits(one: Parts) -> None:
 async def test_outage_loses_and_doubles_nothing(database: Database, one: Parts) -> None:
     """Sessions are ended again and again while facts are written: each is there once, and reported once."""
     keys, durable = await keys_of(one, 400), Durable()
-    recorder = Recorder(one.shared, one.ledger(), durable)
+    recorder = Recorder(one.shared, one.store.link("recorder"), durable)
     written = 0
 
     async def hand_over() -> None:

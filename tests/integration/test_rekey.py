@@ -13,8 +13,9 @@ import pytest
 from dispatcher.config import Config, Secrets
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import OperatorError
-from dispatcher.store import webhooks
+from dispatcher.store import accounts, webhooks
 from dispatcher.store.connection import Database as Store
+from dispatcher.store.idempotency import Ticket
 from dispatcher.store.installation import Installation
 from dispatcher.store.keyfile import KEY_BYTES, KeyFile
 from dispatcher.store.queries import QUERIES
@@ -22,7 +23,7 @@ from dispatcher.store.registry import Registry
 from dispatcher.store.rekey import rekey
 from dispatcher.store.vault import Vault, configured_vault
 from tests.commands import run
-from tests.postgres import wait_for
+from tests.postgres import execute, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -142,6 +143,37 @@ async def _lock_waiters(store: Store) -> bool:
             " and wait_event_type = 'Lock'"
         )
         return waiting > 0
+
+
+async def test_kept_answers_are_sealed_anew(store: Store) -> None:
+    """An answer that is kept by its Idempotency-Key, and may show a secret, opens with the new key."""
+    made = await accounts.create_key(store, scopes=(accounts.WRITE,))
+    assert made is not None
+    key = await accounts.authenticate(store, made.key)
+    assert key is not None
+    async with store.transaction() as one:
+        ticket = Ticket(one, Vault(OLD), key.id, "again")
+        assert await ticket.take(b"request") is None
+        await ticket.keep('{"secret":"whsec_AAAA"}')
+    await rekey(store, Vault(NEW, OLD))
+    kept = await Ticket(store, Vault(NEW), key.id, "again").take(b"request")
+    assert kept is not None
+    assert '{"secret":"whsec_AAAA"}' == kept.answer
+
+
+async def test_the_daemons_role_may_do_it(database: Database, store: Store) -> None:
+    """No more rights are needed than the daemon's own."""
+    await add(store, Vault(OLD))
+    name = f"daemon_{database.url.rpartition('_')[2]}"
+    await execute(database.url, f"create role {name} login password 'p' in role dispatcher_daemon")
+    try:
+        limited = Store(f"postgresql://{name}:p@{database.url.rpartition('@')[2]}", DatabaseConfig())
+        assert 1 == await rekey(limited, Vault(NEW, OLD))
+        await add(limited, Vault(NEW))
+        await limited.close()
+        assert 2 == len((await load(store, Vault(NEW))).webhooks)
+    finally:
+        await execute(database.url, f"drop role {name}")
 
 
 async def test_a_running_process_reads_a_new_key_from_its_file(store: Store, tmp_path: Path) -> None:

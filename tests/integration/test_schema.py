@@ -94,7 +94,6 @@ async def test_validation_cannot_be_switched_off(connection: asyncpg.Connection)
             await connection.execute(
                 f"insert into {table} (id, type, data) overriding system value"
                 " values (1, 'event.detected', '{}')"
-                " values (1, 'event.detected', '{}')"
             )
 
 

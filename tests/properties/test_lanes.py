@@ -57,7 +57,8 @@ class LanesMachine(RuleBasedStateMachine):
                 total < max(1, int(self.limits.max_held * SHARES[lane]))
                 and octets + size <= int(self.limits.max_bytes * SHARES[lane])
             ) or total == 0
-            expected = fits and own < self.limits.max_held_per_webhook
+            free = int(self.limits.max_held * SHARES[lane]) - total
+            expected = fits and own < max(self.limits.max_held_per_webhook, free // 2)
             answer = self.lanes.admit(lane, key, size)
             assert (Admission.ADMITTED if expected else Admission.FULL) == answer
             if answer is Admission.ADMITTED:

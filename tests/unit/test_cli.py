@@ -32,6 +32,10 @@ EVERY_COMMAND = [
     ["listen"],
     ["history"],
     ["demo"],
+    ["rekey"],
+    ["status"],
+    ["verify"],
+    ["rebase"],
 ]
 
 

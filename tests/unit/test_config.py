@@ -230,6 +230,50 @@ def test_credentials_are_trimmed_and_checked(tmp_path: Path) -> None:
         load(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
 
 
+def test_a_previous_key_stands_beside_a_present_one(tmp_path: Path) -> None:
+    """While the key changes there are two; the one before alone is a mistake."""
+    (tmp_path / "previous_encryption_key").write_text(KEY + "\n", "utf-8")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    with pytest.raises(ConfigError, match=r"expected secrets\.encryption_key beside it"):
+        load(None, environ)
+    (tmp_path / "encryption_key").write_text(KEY + "\n", "utf-8")
+    assert KEY == load(None, environ).secrets.previous_encryption_key
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://proxy:3128", "http://user:p%40ss@10.0.0.1:8080/", "http://[fd00::1]:3128"]
+)
+def test_proxy_urls(url: str) -> None:
+    """An http proxy with its port, perhaps with a user; by a credential too."""
+    assert url == load(None, {"DISPATCHER_DELIVERY__PROXY_URL": url}).delivery.proxy_url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "proxy:3128",
+            "https://u:hunter2@proxy:3128",
+            "socks5://u:hunter2@proxy:1080",
+            "http://u:hunter2@proxy",
+        ),
+        *("http://u:hunter2@:3128", "http://u:hunter2@proxy:99999", "http://u:hunter2@proxy:3128/path"),
+        *(
+            "http://u:hunter2@proxy:3128?x",
+            "http://u:hunter2@proxy:0",
+            "http://u:hun/ter2@proxy:1",
+            "u:hunter2@p:1",
+        ),
+        *("http://u:hunter2@pr oxy:1", "http://u:hunter2@proxy:1\r\nX: y"),
+    ],
+)
+def test_what_is_no_proxy_url(url: str) -> None:
+    """The error names the key and what was expected, and hides the password however it is written."""
+    with pytest.raises(ConfigError, match=r"^delivery\.proxy_url: expected http://host:port") as raised:
+        load(None, {"DISPATCHER_DELIVERY__PROXY_URL": url})
+    assert "ter2" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [

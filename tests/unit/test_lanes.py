@@ -152,12 +152,20 @@ def test_bodies_are_bounded_too() -> None:
 
 def test_webhook_holds_so_much_of_a_lane() -> None:
     """Its other lanes are counted apart."""
-    full = lanes(held_each=2)
+    full = lanes(held=6, held_each=2)
     answers = [put(full, event) for event in (1, 2, 3)]
     assert [Admission.ADMITTED, Admission.ADMITTED, Admission.FULL] == answers
     assert (0, 2) == (full.room_for(Lane.EVENT, WebhookId(1)), full.room_for(Lane.ALERT, WebhookId(1)))
     assert Admission.ADMITTED == put(full, 4, lane=Lane.ALERT)
     assert Admission.ADMITTED == put(full, 3, webhook=2)
+
+
+def test_webhook_holds_more_while_there_is_room() -> None:
+    """Up to half of what is free, so that a burst to few webhooks need not be written and read back."""
+    roomy = lanes(held=100, held_each=2)
+    admitted = [put(roomy, event) for event in range(1, 101)].count(Admission.ADMITTED)
+    assert 32 == admitted  # a third of the 95 that the lane may fill
+    assert Admission.ADMITTED == put(roomy, 101, webhook=2)
 
 
 def test_a_delivery_is_held_once() -> None:

@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 
 from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, Outcome, Timings
-from dispatcher.core.retry import next_attempt
+from dispatcher.core.retry import after_own_fault, next_attempt
 
 ENDED = dt.datetime(2026, 11, 21, 14, 0, 0, tzinfo=dt.UTC)
 GUIDE = (60.0, 300.0, 1800.0)
@@ -160,3 +160,9 @@ def test_last_moments_of_the_calendar() -> None:
         answered(503, "999999999"), failures=1, delays_s=GUIDE, ended_at=late, retry_after_max_s=HOUR
     )
     assert due == late + dt.timedelta(hours=1)
+
+
+def test_own_faults_are_repeated_soon_and_then_less_often() -> None:
+    """5 s at first, doubled each time, at most 5 minutes, however long it lasts."""
+    waits = [after_own_fault(attempt_no).total_seconds() for attempt_no in (1, 2, 3, 6, 7, 8, 10_000)]
+    assert [5, 10, 20, 160, 300, 300, 300] == waits

@@ -1,3 +1,6 @@
+-- run_leads: run $1, if it still leads
+select run_id from lease where run_id = $1;
+
 -- record_facts: append facts; a repeated batch is absorbed; only while run $2 leads
 -- One JSON parameter: the cheapest form for the client (measured: 1.9 µs a row, 100 µs by execute).
 with held as materialized (

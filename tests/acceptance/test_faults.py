@@ -1,0 +1,124 @@
+"""Faults of every kind, mixed at random, on two daemons and their database: nothing is lost.
+
+`FAULT_SCHEDULES=200 make test-slow ARGS=tests/acceptance/test_faults.py` plays so many schedules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import pytest
+
+from tests.acceptance.daemon import daemons
+from tests.acceptance.harness import RETRY_DELAYS_S, Harness
+from tests.acceptance.producer import real_events
+from tests.acceptance.server import own_server
+from tests.acceptance.subscriber import moody, prompt, slow
+
+if TYPE_CHECKING:
+    from tests.acceptance.daemon import Daemon, Daemons
+    from tests.acceptance.server import Server
+
+SCHEDULES = int(os.environ.get("FAULT_SCHEDULES", "6"))
+FAULTS = 12
+
+Fault: TypeAlias = Callable[[], Awaitable[None]]
+
+
+class Faults:
+    """What can be done to two daemons and their database."""
+
+    def __init__(self, world: Harness, server: Server, house: Daemons) -> None:
+        self._rng = world.rng
+        self._server = server
+        self._house = house
+        self.log: list[str] = []
+
+    async def next(self) -> None:
+        """Do one of them, chosen by chance, and let some time pass."""
+        fault = self._rng.choice(self._all)
+        self.log.append(fault.__name__)
+        await fault(self)
+        await asyncio.sleep(self._rng.random() ** 2 * 2)
+
+    @property
+    def alive(self) -> list[Daemon]:
+        """Those that run."""
+        return [one for one in self._house.all if one.process.returncode is None]
+
+    async def kill(self) -> None:
+        """End one with -9, and start another one."""
+        daemon = self._rng.choice(self.alive)
+        daemon.kill()
+        await daemon.ended()
+        await self._house.start(wait=False)
+
+    async def terminate(self) -> None:
+        """End one in order, and start another one."""
+        daemon = self._rng.choice(self.alive)
+        daemon.terminate()
+        await daemon.ended()
+        await self._house.start(wait=False)
+
+    async def freeze(self) -> None:
+        """Stop the clock for one, sometimes until its lease is over."""
+        daemon = self._rng.choice(self.alive)
+        daemon.freeze()
+        await asyncio.sleep(self._rng.choice((0.2, 1, 5, 11)))
+        daemon.thaw()
+
+    async def cut_sessions(self) -> None:
+        """Terminate every session."""
+        await self._server.terminate_backends()
+
+    async def crash_database(self) -> None:
+        """Stop PostgreSQL at once, and start it again a little later."""
+        await self._server.crash()
+        await asyncio.sleep(self._rng.random())
+        await self._server.start()
+
+    async def freeze_database(self) -> None:
+        """Stop PostgreSQL's clock, sometimes until the lease cannot be renewed in time."""
+        self._server.freeze()
+        await asyncio.sleep(self._rng.choice((0.2, 1, 3, 9)))
+        self._server.thaw()
+
+    async def no_room(self) -> None:
+        """Cut every session, and let nobody in for a while."""
+        async with self._server.no_room():
+            await self._server.terminate_backends()
+            await asyncio.sleep(self._rng.random())
+
+    _all = (kill, kill, terminate, freeze, cut_sessions, crash_database, freeze_database, no_room)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(SCHEDULES))
+async def test_mixed_faults(data_dir: Path, tmp_path: Path, seed: int) -> None:
+    """After any schedule of faults everything committed has arrived, and every request has its fact."""
+    settings = {
+        "DELIVERY__RETRY_DELAYS_S": RETRY_DELAYS_S,
+        "DELIVERY__MAX_QUEUED_PER_WEBHOOK": "64",
+        "DATABASE__STATEMENT_TIMEOUT_S": "5",
+    }
+    async with own_server(data_dir) as server, Harness(server.url, seed) as world:
+        await world.subscribe(["*"], prompt)
+        await world.subscribe(["*"], slow(0.05))
+        await world.subscribe(["event.*"], moody(world.rng, 0.2))
+        async with daemons(server.daemon_url, tmp_path, **settings) as house:
+            await house.start()
+            await house.start()
+            faults = Faults(world, server, house)
+            try:
+                async with world.producing(real_events(), pause_s=0.2):
+                    for _ in range(FAULTS):
+                        await faults.next()
+                await world.settled(120)
+                assert [] == house.complaints()
+            finally:
+                print(faults.log)  # noqa: T201 - for whoever looks for the reason
+        await world.conserved()
