@@ -63,8 +63,7 @@ def details(throughput: Throughput, latency: Latency, upstream: Upstream) -> str
             lines.append(f"| {name}, since COMMIT was {since} | {cells} |")
     lines += [
         "",
-        f"Idle, of a core: dispatcher {upstream.idle_dispatcher:.2%}, "
-        f"PostgreSQL {upstream.idle_postgresql:.2%}.",
+        f"Idle: {upstream.idle_dispatcher:.2%} of a core and, in PostgreSQL, {upstream.idle_postgresql:.2%}.",
     ]
     return "\n".join(lines)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from dispatcher import __version__
 from dispatcher.api import idempotency
+from dispatcher.api.answers import ID, REF, components, envelopes, header_refs, item_of, success
 from dispatcher.api.examples import example_of
 from dispatcher.api.form import NoFields
 from dispatcher.api.outgoing import outgoing
@@ -24,29 +25,16 @@ if TYPE_CHECKING:
     from dispatcher.store.event_types import EventType
 
 PATH: Final = "/v1/openapi.json"
-_REF: Final = "#/components/schemas/{name}"
-_ID: Final = "[0-9a-hjkmnp-tv-z]{26}$"
 _IN_PATH: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
-    "webhook_id": ("The webhook's id", {"type": "string", "pattern": f"^whk_{_ID}"}),
-    "delivery_id": ("The delivery's id", {"type": "string", "pattern": f"^dlv_{_ID}"}),
-    "recovery_id": ("The recovery's id", {"type": "string", "pattern": f"^rcv_{_ID}"}),
+    "webhook_id": ("The webhook's id", {"type": "string", "pattern": f"^whk_{ID}"}),
+    "delivery_id": ("The delivery's id", {"type": "string", "pattern": f"^dlv_{ID}"}),
+    "recovery_id": ("The recovery's id", {"type": "string", "pattern": f"^rcv_{ID}"}),
     "outbox_id": (
         "The event's id in the outbox",
         {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},
     ),
 }
 _MADE_BY: Final = {"createWebhook": "webhook_id", "sendTest": "delivery_id", "recover": "recovery_id"}
-_HEADERS: Final[Mapping[str, tuple[str, str]]] = {
-    "X-Request-Id": ("string", "The request's id: quote it when you report something"),
-    "X-RateLimit-Limit": ("integer", "Requests in a window of a minute"),
-    "X-RateLimit-Remaining": ("integer", "How many are left in this one"),
-    "X-RateLimit-Reset": ("integer", "When it ends, in Unix seconds"),
-    "Retry-After": ("integer", "Seconds to wait"),
-    "ETag": ("string", "What the webhook is now, for If-Match"),
-    "Location": ("string", "Where the answer's subject is found"),
-    idempotency.REPLAYED: ("string", "true: this is the answer of an earlier request with the same key"),
-}
-_LIMITS: Final = ("X-Request-Id", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _INTRODUCTION: Final = """\
 Manage webhooks: who is told of which events, what was delivered, what failed and why.
 
@@ -57,10 +45,10 @@ another organization does not exist. Unknown fields and query parameters are ref
 
 def document(routes: Sequence[Route], types: Sequence[EventType]) -> dict[str, Any]:
     """Give the document; `types` are the registered event types, which it names."""
-    shapes = {shape for route in routes for shape in (route.body, _item(route.answer)) if shape is not None}
+    shapes = {shape for route in routes for shape in (route.body, item_of(route.answer)) if shape is not None}
     queries = {route.query for route in routes}
     _, schemas = msgspec.json.schema_components(
-        [*sorted(shapes | queries, key=lambda one: one.__name__), Pagination, Detail], ref_template=_REF
+        [*sorted(shapes | queries, key=lambda one: one.__name__), Pagination, Detail], ref_template=REF
     )
     for route in routes:
         if route.body is not None:
@@ -72,7 +60,7 @@ def document(routes: Sequence[Route], types: Sequence[EventType]) -> dict[str, A
         "enum": [*names, *patterns(names)],
         "description": "A registered event type, a family of them, or * for all but the operational ones",
     }
-    schemas |= _envelopes()
+    schemas |= envelopes()
     paths: dict[str, Any] = {PATH: {"get": _own_operation()}}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, routes, schemas)
@@ -97,14 +85,7 @@ def document(routes: Sequence[Route], types: Sequence[EventType]) -> dict[str, A
             "webhooks": outgoing(types),
             "components": {
                 "schemas": schemas,
-                "responses": {name: _refusal(status, name) for name, status in CODES.items()},
-                "headers": {
-                    name: {"description": words, "schema": {"type": kind}}
-                    for name, (kind, words) in _HEADERS.items()
-                },
-                "securitySchemes": {
-                    "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key, grk_…"}
-                },
+                **components(),
             },
         }
     )
@@ -131,6 +112,8 @@ _TAGS: Final = {
 
 def _operation(route: Route, routes: Sequence[Route], schemas: Mapping[str, Any]) -> dict[str, Any]:
     description = (route.handler.__doc__ or "").strip()
+    if route.conflict is not None:
+        description += f"\n\n409 where {route.conflict}."
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
@@ -138,10 +121,10 @@ def _operation(route: Route, routes: Sequence[Route], schemas: Mapping[str, Any]
         "tags": [tag_of(route)],
         "security": [{"apiKey": [route.scope]}],
         "parameters": [*_path_parameters(route.path), *_query(route, schemas), *_header_parameters(route)],
-        "responses": {str(route.status): _success(route)},
+        "responses": {str(route.status): success(route)},
     }
     if route.body is not None:
-        content: dict[str, Any] = {"schema": {"$ref": _REF.format(name=route.body.__name__)}}
+        content: dict[str, Any] = {"schema": {"$ref": REF.format(name=route.body.__name__)}}
         if route.body is not NoFields:
             content["example"] = example_of(route.body)
         required = any(field.required for field in msgspec.structs.fields(route.body))
@@ -222,7 +205,7 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
                     "type": "string",
                     "minLength": 1,
                     "maxLength": idempotency.MAX_CHARACTERS,
-                    "format": "idempotency-key",
+                    "pattern": r"^[!-~](?:[ -~]*[!-~])?$",
                 },
             )
         )
@@ -231,99 +214,13 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
             (
                 "If-Match",
                 "An ETag: change the webhook only if it is still that one",
-                {"type": "string", "format": "etag"},
+                {"type": "string"},
             )
         )
     return [
         {"name": name, "in": "header", "required": False, "description": words, "schema": schema}
         for name, words, schema in found
     ]
-
-
-def _success(route: Route) -> dict[str, Any]:
-    names = [*_LIMITS]
-    if route.etag:
-        names.append("ETag")
-    if route.status in {201, 202}:
-        names.append("Location")
-    if route.method == "POST":
-        names.append(idempotency.REPLAYED)
-    answer: dict[str, Any] = {"description": route.summary, "headers": _header_refs(names)}
-    if route.answer is None:
-        return answer
-    item = {"$ref": _REF.format(name=_item(route.answer).__name__)}
-    listed = get_origin(route.answer) is list
-    properties: dict[str, Any] = {"data": {"type": "array", "items": item} if listed else item}
-    example: dict[str, Any] = {"data": example_of(route.answer)}
-    if "page" in route.query.__struct_fields__:
-        properties["pagination"] = {"$ref": _REF.format(name="Pagination")}
-        example["pagination"] = {"page": 1, "limit": 20, "total": 1, "pages": 1}
-    properties["meta"] = {"$ref": _REF.format(name="Meta")}
-    example["meta"] = {"request_id": _REQUEST, "timestamp": "2026-01-15T14:32:50.123456Z"}
-    schema = {"type": "object", "properties": properties, "required": list(properties)}
-    answer["content"] = {"application/json": {"schema": schema, "example": example}}
-    return answer
-
-
-_REQUEST: Final = "req_2c4e6g8j0k2m4n7q2r4t6w8y0a"
-
-
-def _refusal(status: int, code: str) -> dict[str, Any]:
-    names = ["X-Request-Id"] if status in {401, 500} else [*_LIMITS]
-    if status in {429, 503}:
-        names.append("Retry-After")
-    if status == 503:
-        names = ["X-Request-Id", "Retry-After"]
-    details = [{"field": "url", "message": "is required"}] if status == 400 else []
-    error = {"code": code, "message": f"In words, for people ({status}).", "details": details}
-    return {
-        "description": code.replace("_", " ").capitalize(),
-        "headers": _header_refs(names),
-        "content": {
-            "application/json": {
-                "schema": {"$ref": _REF.format(name="Refusal")},
-                "example": {"error": error, "meta": {"request_id": _REQUEST}},
-            }
-        },
-    }
-
-
-def _header_refs(names: Sequence[str]) -> dict[str, Any]:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-
-
-def _envelopes() -> dict[str, Any]:
-    request_id = {"type": "string", "pattern": f"^req_{_ID}"}
-    return {
-        "Meta": {
-            "type": "object",
-            "properties": {
-                "request_id": request_id,
-                "timestamp": {"type": "string", "format": "date-time"},
-            },
-            "required": ["request_id", "timestamp"],
-        },
-        "Refusal": {
-            "type": "object",
-            "properties": {
-                "error": {
-                    "type": "object",
-                    "properties": {
-                        "code": {"type": "string", "enum": list(CODES)},
-                        "message": {"type": "string"},
-                        "details": {"type": "array", "items": {"$ref": _REF.format(name="Detail")}},
-                    },
-                    "required": ["code", "message", "details"],
-                },
-                "meta": {
-                    "type": "object",
-                    "properties": {"request_id": request_id},
-                    "required": ["request_id"],
-                },
-            },
-            "required": ["error", "meta"],
-        },
-    }
 
 
 def _own_operation() -> dict[str, Any]:
@@ -335,7 +232,7 @@ def _own_operation() -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "OpenAPI 3.1",
-                "headers": _header_refs(["X-Request-Id"]),
+                "headers": header_refs(["X-Request-Id"]),
                 "content": {"application/json": {"schema": {"type": "object"}}},
             },
             "503": {"$ref": "#/components/responses/unavailable"},
@@ -343,17 +240,12 @@ def _own_operation() -> dict[str, Any]:
     }
 
 
-def _item(shape: Any) -> Any:
-    """Give the struct of an answer, or of the entries of a list."""
-    return get_args(shape)[0] if get_origin(shape) is list else shape
-
-
 def _resolved(node: Any) -> Any:
     """Put the registered event types where the shapes only mark them."""
     if isinstance(node, dict):
         if node.get(EVENT_TYPE) is True:
-            return {"$ref": _REF.format(name="EventTypeName")}
+            return {"$ref": REF.format(name="EventTypeName")}
         if node.get(EVENT_PATTERN) is True:
-            return {"$ref": _REF.format(name="EventPattern")}
+            return {"$ref": REF.format(name="EventPattern")}
         return {name: _resolved(value) for name, value in node.items()}
     return [_resolved(value) for value in node] if isinstance(node, list) else node

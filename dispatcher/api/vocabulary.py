@@ -21,6 +21,10 @@ from dispatcher.core.webhook import (
 from dispatcher.store import audience, history, recoveries, webhooks
 
 EVENT_TYPE: Final = "x-event-type"  # marks a name whose values are the registered types
+_NO_NUL: Final = r"^[^\u0000]*$"
+_BASE64: Final = "[A-Za-z0-9+/]"
+_PRINTED: Final = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]"
+_SEEN: Final = r"[^\s\u0000-\u001f\u007f-\u009f]"
 EVENT_PATTERN: Final = "x-event-pattern"  # the same, or a pattern such as event.*
 
 Timestamp: TypeAlias = Annotated[dt.datetime, Meta(description="RFC 3339, UTC")]
@@ -86,12 +90,13 @@ Secret: TypeAlias = Annotated[
         extra_json_schema={
             "minLength": MIN_SECRET_CHARACTERS,
             "maxLength": MAX_SECRET_CHARACTERS,
-            "format": "webhook-secret",
+            "pattern": rf"^(?:whsec_(?:{_BASE64}{{4}})*{_BASE64}{{2,4}}={{0,2}}"
+            rf"|(?!whsec_){_SEEN}(?:{_PRINTED}*{_SEEN})?)$",
         },
     ),
 ]
 Description: TypeAlias = Annotated[
-    str, Meta(max_length=500, description="For people", extra_json_schema={"format": "text"})
+    str, Meta(max_length=500, description="For people", extra_json_schema={"pattern": _NO_NUL})
 ]
 Filter: TypeAlias = Annotated[
     dict[str, Any],
@@ -101,7 +106,7 @@ Filter: TypeAlias = Annotated[
     ),
 ]
 Headers: TypeAlias = Annotated[
-    dict[str, Annotated[str, Meta(extra_json_schema={"format": "header-value"})]],
+    dict[str, Annotated[str, Meta(extra_json_schema={"pattern": r"^(?:[!-~](?:[\t -~]*[!-~])?)?$"})]],
     Meta(
         description="Sent with every request, 4 KiB in total; the dispatcher's own and the connection's"
         " cannot be overridden, User-Agent can",
@@ -116,7 +121,12 @@ Certificates: TypeAlias = Annotated[
     ),
 ]
 NetworkIds: TypeAlias = Annotated[
-    list[Annotated[str, Meta(extra_json_schema={"format": "network-id"})]],
+    list[
+        Annotated[
+            str,
+            Meta(extra_json_schema={"minLength": 1, "maxLength": 100, "pattern": rf"^(?!\*$){_NO_NUL[1:]}"}),
+        ]
+    ],
     Meta(
         description="Only events of these networks of your organization; null: of all of them",
         extra_json_schema={"minItems": 1, "maxItems": MAX_NETWORKS, "uniqueItems": True},

@@ -178,7 +178,7 @@ class Run:
         """Cut requests off when the lease could not be renewed in time, and go on when it could."""
         trusted = True
         while True:
-            await asyncio.sleep(_WATCH_TRUST_S)
+            await asyncio.sleep(max(_WATCH_TRUST_S, self._lease.trust_left_s))
             if trusted and not self._lease.trusted:
                 log.warning("the lead could not be confirmed in time", in_flight=self.lanes.in_flight)
                 self._attempts.cut_off()

@@ -67,6 +67,11 @@ class Lease:
         """True while this process may send: it leads, and knows that nobody else can."""
         return time.monotonic() < self._trusted_until
 
+    @property
+    def trust_left_s(self) -> float:
+        """For how many seconds more this process may send unless it renews; 0 or less when it may not."""
+        return self._trusted_until - time.monotonic()
+
     async def take(self) -> RunId | None:
         """Take the lead if it is free; give the new run, or None while somebody else leads."""
         asked = time.monotonic()
