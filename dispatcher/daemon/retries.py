@@ -24,6 +24,8 @@ from dispatcher.store.ledger import Ledger
 _PAGE_ROWS: Final = 500
 _READ_AGAIN: Final = dt.timedelta(seconds=5)
 _CLOCKS_DIFFER: Final = dt.timedelta(minutes=10)  # at most, between the database's and ours
+_COMMITTED_LATE: Final = dt.timedelta(minutes=1)  # a commit of others' may have waited so long for a disk
+_LOOK_BACK_EVERY: Final = dt.timedelta(seconds=10)
 _LONGEST_SLEEP_S: Final = 2.0  # well below what is read again
 _LATE_S: Final = 15.0
 BEGINNING: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # before anything was due
@@ -53,12 +55,14 @@ class Retries:
         self._held: dict[Pending, dt.datetime] = {}
         self._expected: dt.datetime | None = None
         self._ahead = _CLOCKS_DIFFER  # of our clock before the database's, until it is known
+        self._look_back = False  # over what others may have committed late
+        self._looked_back_at = BEGINNING
         self._wake = asyncio.Event()
         self.pushed = asyncio.Event()  # set when something was queued
 
     def begin(self, low: dt.datetime) -> None:
         """Start from the time up to which the last run had attempted everything that was due."""
-        self._cursor = _Cursor(low, OutboxId(0), WebhookId(0))
+        self._cursor = _Cursor(low - _COMMITTED_LATE, OutboxId(0), WebhookId(0))
 
     def low(self) -> dt.datetime:
         """Give the time up to which everything that was due has been attempted."""
@@ -74,7 +78,11 @@ class Retries:
             self._wake.set()
 
     def ring(self) -> None:
-        """Somebody appended a fact that is due: look now."""
+        """Somebody else appended a fact that is due: look now, also at what was due a while ago."""
+        self._look_back = True
+        self._look()
+
+    def _look(self) -> None:
         self._expected = self._now()
         self._wake.set()
 
@@ -86,7 +94,7 @@ class Retries:
         """Forget an attempt that had been brought back and now has its fact."""
         del self._held[pending]
         if pending.key.webhook_id in self._waiting:
-            self.ring()
+            self._look()
 
     async def run(self) -> None:
         """Bring back what is due until cancelled."""
@@ -94,6 +102,10 @@ class Retries:
             self._wake.clear()
             self._expected = None
             now = self._now()
+            if self._look_back and now - self._looked_back_at >= _LOOK_BACK_EVERY:
+                self._look_back, self._looked_back_at = False, now
+                earlier = now - self._ahead - _COMMITTED_LATE
+                self._cursor = min(self._cursor, _Cursor(earlier, OutboxId(0), WebhookId(0)))
             more = await self._sweep(now)
             for webhook_id in list(self._waiting):
                 await self._serve(webhook_id, now)

@@ -185,6 +185,19 @@ async def test_requests_of_others_are_found(one: Parts, *, rings: bool) -> None:
     assert [Kind.ATTEMPTED, Kind.REQUESTED, Kind.ATTEMPTED] == [kind for _, kind, _ in await one.facts(key)]
 
 
+async def test_request_that_was_committed_late(one: Parts) -> None:
+    """The bell rings when it is committed, long after its due time was set: found all the same."""
+    (key,) = await deliveries(one, 1)
+    retries = retries_of(one)
+    moved = utc_now()
+    async with running(retries.run()):
+        await wait_for(partial(at_least, retries, moved - dt.timedelta(seconds=12)), "it is beyond that time")
+        await one.record(failed(key, 1, moved - dt.timedelta(seconds=40)))
+        retries.ring()
+        (pending,) = await wait_taken(one, retries, 1)
+        await finish(one, retries, [pending])
+
+
 async def test_our_clock_may_be_ahead_of_the_databases(one: Parts) -> None:
     """Requests are due by the database's clock: found although that looks long ago to us."""
     ahead = dt.timedelta(minutes=3)

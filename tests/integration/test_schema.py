@@ -118,6 +118,8 @@ async def test_dedup_key_is_unique(connection: asyncpg.Connection) -> None:
         await connection.execute(statement, detected(), "k1")
     assert "INSERT 0 0" == await connection.execute(f"{statement} on conflict do nothing", detected(), "k1")
     assert "INSERT 0 1" == await connection.execute(f"{statement} on conflict do nothing", detected(), "k2")
+    with refused(asyncpg.InvalidColumnReferenceError, "no unique or exclusion constraint"):
+        await connection.execute(f"{statement} on conflict (dedup_key) do nothing", detected(), "k3")
     for _ in range(2):
         await connection.execute(statement, detected(), None)
     assert 4 == await connection.fetchval("select count(*) from outbox")
@@ -178,6 +180,41 @@ async def test_two_producers_with_one_key(
     finally:
         await other.close()
         await looking.close()
+
+
+async def test_producers_ring_only_for_a_sleeper(database: Database, connection: asyncpg.Connection) -> None:
+    """While the dispatcher holds its lock each transaction rings once for a lane; else none does.
+
+    One that rang cannot be prepared, which is why the dispatcher does not sleep where some might.
+    """
+    rung: list[str] = []
+    sleeper = await database.connect()
+    await sleeper.add_listener("dispatcher_outbox", lambda *heard: rung.append(heard[3]))
+
+    async def prepared(name: str) -> None:
+        await connection.execute("begin")
+        await insert(connection)
+        await connection.execute(f"prepare transaction '{name}'")
+
+    try:
+        await insert(connection)
+        await prepared("awake")
+        await connection.execute("rollback prepared 'awake'")
+        assert await sleeper.fetchval("select pg_try_advisory_lock(1735550316, 1)")
+        async with connection.transaction():
+            for _ in range(3):
+                await insert(connection)
+            assert not rung
+        await wait_for(lambda: rung, "the bell")
+        with refused(asyncpg.FeatureNotSupportedError, "NOTIFY"):
+            await prepared("asleep")
+        await connection.execute("rollback")
+        await sleeper.fetchval("select pg_advisory_unlock(1735550316, 1)")
+        await insert(connection)
+        await sleeper.fetchval("select 1")
+        assert ["0"] == rung
+    finally:
+        await sleeper.close()
 
 
 async def test_every_change_of_subscriptions_has_a_number(connection: asyncpg.Connection) -> None:

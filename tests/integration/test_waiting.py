@@ -146,6 +146,23 @@ async def test_late_transactions_are_not_passed_over(one: Parts) -> None:
     assert dict.fromkeys(webhook_ids, expected) == {one: sorted(sent) for one, sent in mill.sent.items()}
 
 
+async def test_marks_during_a_read_are_not_lost(one: Parts) -> None:
+    """What is marked while the reader looks was perhaps not visible to it: it looks again."""
+    webhook_id = await new_webhook(one.connection)
+    events = await events_of(one, 60)
+    mill = Mill(one, waiting_of(one))
+    rng = random.Random(11)
+    async with running(mill.waiting.run(), mill.send()):
+        for place, event in enumerate(events):
+            mill.waiting.mark(LANE, webhook_id, event[1])  # begins a read that finds nothing yet, or this
+            await asyncio.sleep(rng.uniform(0, 0.006))
+            await one.fan_out([event], [webhook_id])
+            mill.waiting.mark(LANE, webhook_id, event[1])
+            await idle(one, mill.waiting)
+            assert place + 1 == mill.count()
+    assert [number for _, number in events] == mill.sent[webhook_id]
+
+
 async def test_webhook_that_is_stuck_holds_up_nobody(one: Parts) -> None:
     """One whose requests never end keeps its own room; the others' come back."""
     stuck, free = [await new_webhook(one.connection) for _ in range(2)]

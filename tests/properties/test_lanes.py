@@ -21,11 +21,11 @@ class LanesMachine(RuleBasedStateMachine):
     """Does at random what the loops do, and keeps a simple account of it."""
 
     @initialize(
-        in_flight=st.integers(1, 12),
-        per_webhook=st.integers(1, 4),
-        held=st.integers(1, 20),
-        held_each=st.integers(1, 6),
-        size=st.integers(1, 60),
+        in_flight=st.integers(1, 20),
+        per_webhook=st.integers(1, 5),
+        held=st.integers(1, 40),
+        held_each=st.integers(1, 8),
+        size=st.integers(1, 200),
     )
     def start(self, in_flight: int, per_webhook: int, held: int, held_each: int, size: int) -> None:
         """Begin with empty lanes."""
@@ -63,6 +63,17 @@ class LanesMachine(RuleBasedStateMachine):
             assert (Admission.ADMITTED if expected else Admission.FULL) == answer
             if answer is Admission.ADMITTED:
                 self.admitted.append(Pending(key, lane, Payload("x.y", b"x" * size, NOW, test=False)))
+
+    @rule(
+        lane=st.sampled_from(Lane),
+        webhooks=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+        count=st.integers(1, 4),
+    )
+    def enqueue(self, lane: Lane, webhooks: list[int], count: int) -> None:
+        """Admit and queue deliveries of several webhooks."""
+        for webhook in webhooks:
+            self.admit(lane, webhook, 1, count)
+        self.push(len(self.admitted))
 
     @precondition(lambda self: self.admitted)
     @rule(data=st.data())
@@ -176,5 +187,5 @@ class LanesMachine(RuleBasedStateMachine):
         assert [0] * len(Lane) == self.lanes.queued_in
 
 
-LanesMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+LanesMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestLanes = LanesMachine.TestCase
