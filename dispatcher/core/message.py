@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One POST request. The sender adds only `Host` and `Content-Length`.
 
     `ca_certificates` (PEM): the certificates that are trusted instead of the system's; empty: the system's.

@@ -36,7 +36,7 @@ class ErrorClass(enum.StrEnum):
     INVALID_REQUEST = "invalid_request"  # the webhook's URL or headers cannot be made into a request
 
 
-class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
+class Timings(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How long each phase took, in milliseconds; None where the phase did not happen."""
 
     dns_ms: float | None = None
@@ -45,7 +45,7 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     first_byte_ms: float | None = None
 
 
-class Answered(msgspec.Struct, frozen=True):
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """A complete response header came, and as much of the body as is kept."""
 
     status: int
@@ -56,7 +56,7 @@ class Answered(msgspec.Struct, frozen=True):
     timings: Timings
 
 
-class NoAnswer(msgspec.Struct, frozen=True):
+class NoAnswer(msgspec.Struct, frozen=True, gc=False):
     """No complete answer came; `message` says in plain words what was seen.
 
     `own_fault`: nothing left for the receiver, and the reason is ours: it uses up no attempt.

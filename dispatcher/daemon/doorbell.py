@@ -23,6 +23,7 @@ from dispatcher.store.wakeup import Wakeup
 
 _LATE_S: Final = 10.0  # without a snapshot for this long, the loop is not well
 _LINGER_S: Final = 1.0  # for transactions that were open when we went to sleep
+_AFTER_A_RING_S: Final = 0.005
 _WITHOUT_BELL_S: Final = 0.01  # idle poll where producers may not ring
 
 log = structlog.get_logger("tail")
@@ -52,8 +53,8 @@ class Doorbell:
         elif payload in {"0", "1", "2"}:
             self._wakeups["doorbell"].inc()
             self._wake(TAILED[int(payload)])
-            self.busy()
-        self._ring.set()
+            # The lane that rang has PostgreSQL and this loop for itself for a moment.
+            asyncio.get_running_loop().call_later(_AFTER_A_RING_S, self.busy)
 
     def busy(self) -> None:
         """Rows are arriving: poll fast for a while."""

@@ -1,7 +1,7 @@
 """Makes facts durable, in small batches, by one writer; a fact is never dropped.
 
 How this works. Facts gather while a write is under way; when it is over, all that has gathered goes next (at
-most 500 rows), after lingering a few milliseconds so that a steady flow shares commits. A write whose answer
+most 1,000 rows), after lingering a few milliseconds so that a steady flow shares commits. A write whose answer
 was lost is repeated with the same keys and absorbed. Whoever puts a fact waits while too many are waiting, so
 an outage of the database holds the senders, not memory.
 """
@@ -24,7 +24,7 @@ from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.connection import Link
 from dispatcher.store.ledger import Appender, FactRow, Ledger, Unappendable
 
-BATCH_ROWS: Final = 500
+BATCH_ROWS: Final = 1_000
 _LINGER_S: Final = 0.005
 _MOST_WAITING: Final = 5_000
 
@@ -87,7 +87,8 @@ class Recorder:
             if not self._waiting:
                 self._some.clear()
                 self._empty.set()
-            self._room.set()
+            if len(self._waiting) <= _MOST_WAITING:
+                self._room.set()  # sooner would wake all who wait, to wait again
             for pending, fact in batch:
                 if pending is not None:
                     self._on_durable(pending, fact)

@@ -110,6 +110,7 @@ class Tailer:
             await self._breathe()
         count, messages = self._route(page.rows)
         await self._write(messages, page.position_after(count))
+        await asyncio.sleep(0)  # the requests leave before the next page is asked for
         return count
 
     async def _breathe(self) -> None:

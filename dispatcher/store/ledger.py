@@ -21,7 +21,7 @@ from dispatcher.store.queries import QUERIES
 from dispatcher.store.transaction import Statements
 
 
-class FactRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FactRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One fact as it is written; the names are the columns of `delivery_event`."""
 
     day: dt.date
@@ -205,8 +205,9 @@ class Appender:
         rows = [(self._run_id, *msgspec.structs.astuple(fact)) for fact in facts]
         try:
             async with self._link.use() as connection, connection.transaction():
+                await connection.copy_records_to_table("delivery_event", columns=_COPIED, records=rows)
+                # After the rows: who was frozen before them must not record on a lease that he lost.
                 if await connection.fetchval(QUERIES["run_leads"], self._run_id) is None:
                     raise LeaseLost("another run leads")
-                await connection.copy_records_to_table("delivery_event", columns=_COPIED, records=rows)
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError) as error:
             raise Unappendable(str(error)) from error

@@ -51,7 +51,12 @@ class Wakeup:
         async with self._link.use() as connection:
             if self._locked is connection:
                 return True
-            taken: bool = await connection.fetchval("select pg_try_advisory_lock($1, $2)", *_LOCK)
+            # The transaction id makes the next snapshot list every transaction that tested the lock before:
+            # a snapshot's upper bound is the newest id that has ended, and it lists none above that.
+            taken: bool = await connection.fetchval(
+                "select case when pg_try_advisory_lock($1, $2) then pg_current_xact_id() end is not null",
+                *_LOCK,
+            )
             if taken:
                 self._locked = connection
             return taken

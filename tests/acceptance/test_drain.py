@@ -42,6 +42,9 @@ async def test_sigterm_lets_requests_in_flight_finish(database: Database, tmp_pa
             history = await world.history()
             assert seen == sum(map(len, history.facts.values())), "each has its fact, nothing else has"
             assert [] == first.said("drain expired")
+            async with world.connection() as connection:
+                free = await connection.fetchval("select expires_at = '-infinity' from lease")
+            assert free, "the lead was given back: a standby on another machine need not wait"
 
             second = await house.start()
             await world.settled()

@@ -1,5 +1,7 @@
--- run_leads: run $1, if it still leads
-select run_id from lease where run_id = $1;
+-- run_leads: run $1, if it still leads: until the end of the transaction nobody else takes the lead
+-- A process that is frozen in between must not keep the next leader out for longer than a lease.
+select run_id, set_config('idle_in_transaction_session_timeout', '5s', false) from lease
+ where run_id = $1 for key share;
 
 -- record_facts: append facts; a repeated batch is absorbed; only while run $2 leads
 -- One JSON parameter: the cheapest form for the client (measured: 1.9 µs a row, 100 µs by execute).
