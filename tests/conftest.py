@@ -7,11 +7,16 @@ loop lives for one function.
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.postgres import Database, cloned, enterable_directory, execute, running_server, sibling
+
+# A shell that started us in the background had SIGINT ignored, and what we start would inherit that: then
+# nothing could be interrupted. What is handled here is reset to its default there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
