@@ -1,7 +1,7 @@
 """Makes facts durable, in small batches, by one writer; a fact is never dropped.
 
-How this works. Facts gather while a write is under way; when it is over, all that has gathered goes next (at
-most 1,000 rows), after lingering a few milliseconds so that a steady flow shares commits. A write whose answer
+How this works. Facts gather while a write is under way; when it is over, all that has gathered goes next, at
+most 1,000 rows, after lingering a few milliseconds so that a steady flow shares commits. A write whose answer
 was lost is repeated with the same keys and absorbed. Whoever puts a fact waits while too many are waiting, so
 an outage of the database holds the senders, not memory.
 """
