@@ -12,6 +12,7 @@ the database.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -33,7 +34,7 @@ from dispatcher.daemon.shared import Process, Shared
 from dispatcher.daemon.tailer import Downstream, Tailer
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.backlog import Backlog
-from dispatcher.store.connection import Link
+from dispatcher.store.connection import INDEXED, Link
 from dispatcher.store.lease import RENEW_EVERY_S
 from dispatcher.store.ledger import FactRow, Ledger
 from dispatcher.store.recovering import RecoveryLedger
@@ -69,10 +70,10 @@ class Run:
         self._registry = Registry(self._link("registry"), process.vault)
         shared = Shared(process, run_id, self.lanes, self._registry)
         self._progress = Progress()
-        self._backlog = Backlog(self._link("backlog"))
+        self._backlog = Backlog(self._link("backlog", INDEXED))
         self._ledger = Ledger(self._link("ledger"), run_id)
         self._waiting = Waiting(shared, self._backlog, self._ledger)
-        self._retries = Retries(shared, Backlog(self._link("retries")), self._ledger)
+        self._retries = Retries(shared, Backlog(self._link("retries", INDEXED)), self._ledger)
         self._recoveries = Recoveries(
             shared, RecoveryLedger(self._link("recoveries"), run_id), self._retries.ring
         )
@@ -82,7 +83,9 @@ class Run:
         self._wakeup = Wakeup(self._link("doorbell"), self._doorbell.heard)
         downstream = Downstream(self._waiting, self._progress, self._attempts.pump, self._deactivated)
         self._tailers = {
-            lane: Tailer(shared, lane, self._link(f"tail {lane.name.lower()}"), self._doorbell, downstream)
+            lane: Tailer(
+                shared, lane, self._link(f"tail {lane.name.lower()}", INDEXED), self._doorbell, downstream
+            )
             for lane in TAILED
         }
         self._rescuer = Rescuer(shared, self._backlog, self._waiting, self._retries)
@@ -102,9 +105,12 @@ class Run:
             series.queued.set_function(partial(self.lanes.queued_in.__getitem__, lane))
             series.in_flight.set_function(partial(self.lanes.in_flight_in.__getitem__, lane))
 
-    def _link(self, name: str) -> Link:
-        self._links.append(self._process.database.link(name))
+    def _link(self, name: str, settings: Mapping[str, str] | None = None) -> Link:
+        self._links.append(self._process.database.link(name, settings or {}))
         return self._links[-1]
+
+    def _tail(self, lane: Lane) -> Link:
+        return self._link(f"tail {lane.name.lower()}", INDEXED)
 
     async def work(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain.

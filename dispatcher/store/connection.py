@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import asyncpg
@@ -28,6 +29,24 @@ _SERVER_SETTINGS: Final = {
     "tcp_keepalives_count": "3",
     "idle_in_transaction_session_timeout": "60s",
 }
+
+_NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
+
+# What the sessions of tail and backlog ask of the planner: to follow indexes, in their order. Their
+# statements are planned once for all positions, and the planner cannot know that nearly nothing lies beyond
+# one: left alone it prefers, as soon as the statistics say that the tables have grown, to read two days of
+# them and to sort or hash what is left (measured: 80 ms instead of 0.3 at 75,000 rows).
+INDEXED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+        "enable_sort": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "enable_material": "off",
+        "enable_memoize": "off",
+    }
+)
 
 _AWAY: Final = (
     OSError,  # includes TimeoutError and every refused or reset connection
@@ -51,27 +70,34 @@ def unavailable_when_away() -> Any:
         raise DatabaseUnavailable(f"{type(error).__name__}: {error}") from error
 
 
-async def connect(url: str, *, name: str, config: DatabaseConfig) -> asyncpg.Connection:
-    """Open one connection; `name` is what `pg_stat_activity` shows. Raises `DatabaseUnavailable`."""
+async def connect(
+    url: str, *, name: str, config: DatabaseConfig, settings: Mapping[str, str] = _NO_SETTINGS
+) -> asyncpg.Connection:
+    """Open one connection; `name` is what `pg_stat_activity` shows, `settings` are the session's.
+
+    Raises `DatabaseUnavailable`.
+    """
     with unavailable_when_away():
         return await asyncpg.connect(
             url,
             timeout=config.connect_timeout_s,
             command_timeout=config.statement_timeout_s,
-            server_settings={"application_name": f"dispatcher {name}", **_SERVER_SETTINGS},
+            server_settings={"application_name": f"dispatcher {name}", **_SERVER_SETTINGS, **settings},
         )
 
 
 class Link:
     """One connection of one loop, opened on first use and again after it broke."""
 
-    def __init__(self, url: str, name: str, config: DatabaseConfig) -> None:
+    def __init__(
+        self, url: str, name: str, config: DatabaseConfig, settings: Mapping[str, str] = _NO_SETTINGS
+    ) -> None:
         self._url = url
         self._name = name
         self._config = config
+        self._settings = settings
         self._connection: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
-        self.on_connect: list[Callable[[asyncpg.Connection], Any]] = []
 
     @contextlib.asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
@@ -79,7 +105,9 @@ class Link:
         async with self._turn:
             connection = self._connection
             if connection is None or connection.is_closed():
-                connection = self._connection = await connect(self._url, name=self._name, config=self._config)
+                connection = self._connection = await connect(
+                    self._url, name=self._name, config=self._config, settings=self._settings
+                )
             try:
                 with unavailable_when_away():
                     yield connection
@@ -127,9 +155,9 @@ class Database:
         self._pool: asyncpg.Pool | None = None
         self._pool_turn = asyncio.Lock()
 
-    def link(self, name: str) -> Link:
-        """Give a dedicated connection to a loop; it opens on first use."""
-        link = Link(self.url, name, self._config)
+    def link(self, name: str, settings: Mapping[str, str] = _NO_SETTINGS) -> Link:
+        """Give a dedicated connection to a loop, its session with `settings`; it opens on first use."""
+        link = Link(self.url, name, self._config, settings)
         self._links.append(link)
         return link
 

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from dispatcher.core.lanes import Lane
+from dispatcher.store.connection import INDEXED
 from dispatcher.store.queries import QUERIES
 from tests.parts import DETECTED, new_webhook
 from tests.postgres import Database
@@ -193,6 +194,49 @@ async def test_every_statement_finds_its_rows_by_an_index(full: asyncpg.Connecti
         if found := await scans(full, execute):
             wrong[name] = found
     assert {} == wrong, json.dumps(wrong)
+
+
+def touched(plan: dict[str, Any]) -> float:
+    """Give how many rows a plan's scans looked at, kept or not."""
+    own = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    return (own if "Relation Name" in plan else 0) + sum(map(touched, plan.get("Plans", [])))
+
+
+HOT: Final = (
+    "tail_range",
+    "tail_stragglers",
+    "waiting",
+    "due",
+    "due_of_webhook",
+    "next_due",
+    "messages_after",
+)
+
+
+async def test_the_hot_statements_look_at_nothing_but_what_is_asked_for(full: asyncpg.Connection) -> None:
+    """However many rows there are and whatever the statistics say: alerts wait for these statements."""
+    await full.execute("alter table outbox disable trigger accept")
+    for _ in range(3):  # a busy day
+        await full.execute(
+            "insert into outbox (lane, type, data)"
+            " select n % 3, 'sensor.online', '{}' from generate_series(1, 15000) n"
+        )
+    await full.execute("analyze")
+    newest = await full.fetchrow("select id, day, xid::text from outbox order by id desc limit 1")
+    xid, last, day = newest["xid"], newest["id"] - 9, newest["day"]
+    values = await asked(full) | {
+        "tail_range": [0, xid, last, None, 1000, day, 0],
+        "tail_stragglers": [0, [int(xid) - 5, xid], xid, last, 1000, 0],
+    }
+    for setting, value in INDEXED.items():
+        await full.execute(f"set {setting} = {value}")
+    await full.execute("set plan_cache_mode = force_generic_plan")
+    for name in sorted(HOT):
+        await full.execute(f"prepare {name} as {QUERIES[name]}")
+        given = ", ".join(map(literal, values[name]))
+        (plan,) = json.loads(await full.fetchval(f"explain (analyze, format json) execute {name}({given})"))
+        found = plan["Plan"]["Actual Rows"]
+        assert touched(plan["Plan"]) <= 200 + 10 * found, json.dumps(plan)
 
 
 def test_exceptions_are_still_needed() -> None:

@@ -37,16 +37,19 @@ select bound.target::text as target_text, (select version from registry_version)
   ) as rows on true;
 
 -- tail_stragglers: a lane's rows of transactions that were open when the last snapshot was taken and have ended since
-select o.xid::text as xid_text, o.id, o.day, o.type, o.data::text as data_text, o.occurred_at,
-       o.recorded_at, o.target_webhook_id, o.test,
-       coalesce(o.network_id, (
-           select e.network_id from outbox e
-            where e.event_id = o.event_id and e.network_id is not null and not e.test
-            order by e.id limit 1)) as network_id
-  from outbox o
- where o.lane = $1 and o.xid = any ($2::text[]::xid8[]) and (o.xid, o.id) > ($3::text::xid8, $4::bigint)
-   and o.id > $6::bigint
- order by o.xid, o.id limit $5;
+select rows.* from unnest($2::text[]::xid8[]) as ended (xid) cross join lateral (
+    select o.xid, o.xid::text as xid_text, o.id, o.day, o.type, o.data::text as data_text, o.occurred_at,
+           o.recorded_at, o.target_webhook_id, o.test,
+           coalesce(o.network_id, (
+               select e.network_id from outbox e
+                where e.event_id = o.event_id and e.network_id is not null and not e.test
+                order by e.id limit 1)) as network_id
+      from outbox o
+     where o.lane = $1 and o.xid = ended.xid and (o.xid, o.id) > ($3::text::xid8, $4::bigint)
+       and o.id > $6::bigint
+     order by o.xid, o.id limit $5
+) as rows
+ order by rows.xid, rows.id limit $5;
 
 -- fan_out: messages, deliveries and the position, all or nothing, and only while run $1 leads
 with held as materialized (
