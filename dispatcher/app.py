@@ -29,6 +29,7 @@ from dispatcher.daemon.ops import create_ops_app
 from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.shared import Process
 from dispatcher.daemon.systemd import listen_fds, notify, watchdog_interval_s
+from dispatcher.diagnosis.machine import FILES_BESIDE_REQUESTS
 from dispatcher.sender import AiohttpSender
 from dispatcher.store.connection import Database
 from dispatcher.store.embedded import EmbeddedServer
@@ -41,7 +42,6 @@ from dispatcher.telemetry.health import Health
 from dispatcher.telemetry.log import configure
 from dispatcher.telemetry.metrics import Metrics
 
-_FILES_BESIDE_REQUESTS: Final = 256  # connections to PostgreSQL, listeners, clients of the API
 _WATCH_EVERY_S: Final = 1.0
 
 log = structlog.get_logger("daemon")
@@ -57,7 +57,7 @@ def serve(config: Config) -> int:
 
 def _check_file_limit(config: Config) -> None:
     """Raise the limit of open files as far as needed and allowed; every request in flight needs one."""
-    needed = config.delivery.max_in_flight + _FILES_BESIDE_REQUESTS
+    needed = config.delivery.max_in_flight + FILES_BESIDE_REQUESTS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed:
         return

@@ -28,6 +28,7 @@ from dispatcher.tools import administration
 from dispatcher.tools.arguments import DEFAULT_SCOPES, parse
 from dispatcher.tools.configuration import check_config
 from dispatcher.tools.demo import demo
+from dispatcher.tools.doctor import doctor
 from dispatcher.tools.emit import emit
 from dispatcher.tools.history import history
 from dispatcher.tools.listen import Manner, listen
@@ -131,6 +132,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Config, argparse.Namespace], Coroutine[N
     "event-type list": lambda config, parsed: administration.list_event_types(config, as_json=parsed.json),
     "emit": _emit,
     "history": _history,
+    "doctor": lambda config, parsed: doctor(config, parsed.webhook, test=parsed.test, as_json=parsed.json),
     "status": lambda config, parsed: status(config, as_json=parsed.json),
     "verify": lambda config, parsed: verify(config, since=parsed.since, as_json=parsed.json),
     "rekey": lambda config, parsed: rekey(config, parsed.new_key_file),

@@ -28,11 +28,18 @@ class Authority:
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
         self._count = 0
 
-    def server(self, *hosts: str, expired: bool = False, self_signed: bool = False) -> ssl.SSLContext:
+    def server(
+        self, *hosts: str, expired: bool = False, self_signed: bool = False, days: int = 1
+    ) -> ssl.SSLContext:
         """Make a server's context whose certificate names these hosts (names and addresses)."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(
-            _name(hosts[0]), key.public_key(), hosts, expired=expired, signer=key if self_signed else None
+            _name(hosts[0]),
+            key.public_key(),
+            hosts,
+            expired=expired,
+            signer=key if self_signed else None,
+            days=days,
         )
         self._count += 1
         file = self._directory / f"server-{self._count}.pem"
@@ -57,9 +64,10 @@ class Authority:
         expired: bool = False,
         authority: bool = False,
         signer: ec.EllipticCurvePrivateKey | None = None,
+        days: int = 1,
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
-        ends = now - dt.timedelta(days=1) if expired else now + dt.timedelta(days=1)
+        ends = now - dt.timedelta(days=1) if expired else now + dt.timedelta(days=days)
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)

@@ -10,7 +10,7 @@ import asyncpg
 
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import OperatorError
-from dispatcher.store.connection import connect, unavailable_when_away
+from dispatcher.store.connection import Database, connect, unavailable_when_away
 from dispatcher.store.queries import QUERIES
 
 SCHEMA_VERSION: Final = 1
@@ -60,6 +60,16 @@ async def require_schema(url: str, config: DatabaseConfig | None = None) -> None
             _check(await connection.fetchval(QUERIES["schema_version"]))
     finally:
         await connection.close()
+
+
+async def schema_problem(database: Database) -> str | None:
+    """Say in words why the database's schema is not the one of this version, None where it is."""
+    (row,) = await database.fetch("schema_version")
+    try:
+        _check(row[0])
+    except OperatorError as error:
+        return str(error)
+    return None
 
 
 async def _require_utf8(connection: asyncpg.Connection) -> None:

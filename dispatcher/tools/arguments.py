@@ -25,6 +25,8 @@ EXIT_STATUSES: Final = (
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; ends the process with status 2, and usage, for what does not fit."""
     parsed = parser().parse_args(arguments)
+    if parsed.command == "doctor" and parsed.test and parsed.webhook is None:
+        parser().error("doctor: --test needs a WEBHOOK")
     if parsed.command == "listen" and parsed.hang and parsed.status is not None:
         parser().error("listen: --hang gives no answer, so there is no --status to give")
     return parsed
@@ -198,6 +200,12 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_upkeep(commands: _Commands) -> None:
+    doctor = commands.add("doctor", "find out why a webhook, or the dispatcher itself, does not work")
+    doctor.add_argument("webhook", metavar="WEBHOOK", nargs="?", help="whk_…; without it the installation")
+    doctor.add_argument(
+        "--test", action="store_true", help="also send the webhook a test, and wait for its answer"
+    )
+    _add_json(doctor)
     _add_json(commands.add("status", "show who leads, how far each lane is, and what is pending"))
     verify = commands.add("verify", "rebuild every state from the recorded facts and compare")
     verify.add_argument(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dispatcher.diagnosis.secrecy import key_state
 from dispatcher.store.status import COUNTED, Leader, Status, read_status
-from dispatcher.store.vault import configured_vault
 from dispatcher.tools.session import open_database
 from dispatcher.tools.terminal import duration, moment, printable, say, table
 
@@ -26,7 +25,7 @@ async def status(config: Config, *, as_json: bool) -> int:
     """Print where everything stands; 0 when all is well, 1 when something is wrong."""
     async with open_database(config) as database:
         seen = await read_status(database.link("status"))
-    key = _encryption_key(config, seen.key_check)
+    key = key_state(config, seen.key_check)
     wrong = list(_problems(seen, key))
     if as_json:
         shown: dict[str, Any] = msgspec.to_builtins(seen)
@@ -37,16 +36,6 @@ async def status(config: Config, *, as_json: bool) -> int:
         say(*_lines(seen, key))
         say(*(f"WRONG: {printable(problem)}" for problem in wrong) if wrong else ["all is well"])
     return 1 if wrong else 0
-
-
-def _encryption_key(config: Config, key_check: bytes | None) -> str:
-    """Compare our encryption key with the database's, without making one where there is none."""
-    data_dir = Path(config.data_dir)
-    if not config.secrets.encryption_key and not (data_dir / "encryption.key").exists():
-        return "none here"
-    if key_check is None:
-        return "not used yet"
-    return "matches" if configured_vault(config).knows(key_check) else "differs"
 
 
 def _problems(seen: Status, key: str) -> Iterator[str]:
