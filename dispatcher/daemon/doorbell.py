@@ -75,7 +75,7 @@ class Doorbell:
 
     async def run(self, wakeup: Wakeup, *, may_ring: bool) -> None:
         """Watch until cancelled; `may_ring` is false where a producer that rings would break."""
-        last = ""
+        last = (0, "")
         asleep = False
         open_then: frozenset[int] | None = None
         linger_until = 0.0
@@ -84,10 +84,11 @@ class Doorbell:
             text = await self._outage.patiently("doorbell", wakeup.snapshot)
             self._pulse.beat()
             now = time.monotonic()
-            if text != last:
+            # After a crash of the server the same text may stand for other transactions (decision 5).
+            if (wakeup.sessions, text) != last:
                 self._wakeups["idle_poll" if asleep else "busy_poll"].inc()
                 self._wake(*TAILED)
-                last = text
+                last = (wakeup.sessions, text)
             asleep = asleep and (wakeup.asleep or not may_ring)  # a lost connection lost the lock
             if now < self._busy_until:
                 if asleep:

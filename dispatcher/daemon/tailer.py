@@ -4,6 +4,10 @@ How this works. A step reads a page, matches each row against webhooks at least 
 the messages, the deliveries and the lane's new position in one statement: a crash repeats the step or does
 not, and never does half. Room in memory is reserved before the write, so each delivery is written as "taken
 by this run" or "waits in the database", and a restart knows which ones may have been sent.
+
+What the tail knows holds for one session with PostgreSQL (decision 5): a server that crashed gives
+transaction ids again that had left no trace. So each session begins from the stored position, a page is
+written in the session that it was read in or not at all, and a write whose end is unknown is settled first.
 """
 
 from __future__ import annotations
@@ -11,13 +15,15 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 
 from dispatcher.core.body import Body, build_body
-from dispatcher.core.errors import DatabaseUnavailable
+from dispatcher.core.errors import DatabaseUnavailable, LeaseLost
 from dispatcher.core.ids import DeliveryKey, WebhookId
 from dispatcher.core.lanes import Admission, Lane, Payload, Pending
 from dispatcher.core.snapshot import Position
@@ -25,8 +31,8 @@ from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.shared import Shared
 from dispatcher.daemon.waiting import Waiting
-from dispatcher.store.connection import Link
-from dispatcher.store.ledger import Ledger, MessageRow
+from dispatcher.store.connection import Link, Session
+from dispatcher.store.ledger import BatchTaken, Ledger, MessageRow
 from dispatcher.store.outbox import OutboxReader, OutboxRow
 from dispatcher.store.registry import Webhook
 
@@ -56,8 +62,8 @@ class Tailer:
         name = lane.name.lower()
         self._name = f"tail of lane {name}"
         self._lane = lane
-        self._reader = OutboxReader(link, lane)
-        self._ledger = Ledger(link, shared.run_id)
+        self._link = link
+        self._run_id = shared.run_id
         self._registry = shared.registry
         self._lanes = shared.lanes
         self._waiting = downstream.waiting
@@ -68,6 +74,9 @@ class Tailer:
         self._outage = shared.outage
         self._metrics = shared.metrics.lanes[name]
         self._page_rows = shared.process.config.tail.page_rows
+        self._session: Session
+        self._reader: OutboxReader
+        self._ledger: Ledger
         self._position: Position
         self._since = dt.date.min
         self._batch = 0
@@ -78,10 +87,17 @@ class Tailer:
 
         Raises `OperatorError` after a restore into another server.
         """
-        start = await self._outage.patiently(self._name, self._reader.newest_position)
-        self._position, self._since = start.position, start.day
-        self._batch, self._system_id = start.batch, start.system_id
-        self._progress.begin(self._lane, start.batch)
+        self._batch = await self._outage.patiently(self._name, self._begin_session)
+        self._progress.begin(self._lane, self._batch)
+        return self._batch
+
+    async def _begin_session(self) -> int:
+        """Read the stored position, and nothing but it from now on; give its batch."""
+        session = await self._link.session()
+        reader = OutboxReader(session, self._lane)
+        start = await reader.newest_position()
+        self._session, self._reader, self._ledger = session, reader, Ledger(session, self._run_id)
+        self._position, self._since, self._system_id = start.position, start.day, start.system_id
         return start.batch
 
     async def run(self) -> None:
@@ -95,6 +111,8 @@ class Tailer:
                 await self._doorbell.rings(self._lane, seen)
 
     async def _step(self) -> int:
+        if self._session.ended and await self._begin_session() != self._batch:
+            raise LeaseLost(f"the {self._name} does not stand where this run left it")
         page = await self._reader.read(self._position, self._since, self._page_rows)
         if page.registry_version > self._registry.version:
             self._stopped(await self._registry.refresh(page.registry_version))
@@ -109,7 +127,13 @@ class Tailer:
         if self._lane is not Lane.ALERT:
             await self._breathe()
         count, messages = self._route(page.rows)
-        await self._write(messages, page.position_after(count))
+        position = page.position_after(count)
+        if await self._write(messages, position):
+            if position.complete:
+                self._since = dt.datetime.now(dt.UTC).date()
+            self._queue(messages, self._batch)
+        else:
+            self._give_up(messages)
         await asyncio.sleep(0)  # the requests leave before the next page is asked for
         return count
 
@@ -164,22 +188,36 @@ class Tailer:
         key = DeliveryKey(row.day, row.id, webhook_id)
         return self._lanes.admit(self._lane, key, body_bytes) is Admission.ADMITTED
 
-    async def _write(self, messages: list[MessageRow], position: Position) -> None:
+    async def _write(self, messages: list[MessageRow], position: Position) -> bool:
+        """Write a batch; false when it is certain that it was not and never will be written."""
         batch = self._batch + 1
-        while True:
-            try:
-                await self._ledger.fan_out(self._lane, batch, messages, position, self._system_id)
-            except DatabaseUnavailable:
-                # Written or not? The position was written with it, so it tells.
-                newest = await self._outage.patiently(self._name, self._reader.newest_position)
-                if newest.batch == batch:
-                    break
-            else:
-                break
-        self._batch, self._position = batch, position
-        if position.complete:
-            self._since = dt.datetime.now(dt.UTC).date()
-        self._queue(messages, batch)
+        try:
+            await self._fan_out(batch, messages, position)
+        except DatabaseUnavailable:
+            written = await self._outage.patiently(self._name, partial(self._settle, batch, position))
+        else:
+            self._position, written = position, True
+        self._batch = batch
+        return written
+
+    async def _fan_out(self, batch: int, messages: list[MessageRow], position: Position) -> None:
+        await self._ledger.fan_out(self._lane, batch, messages, position, self._system_id)
+
+    async def _settle(self, batch: int, position: Position) -> bool:
+        """Find out whether a batch was written that left for `position`, and see that it stays so."""
+        while await self._begin_session() < batch:
+            # The server may still be at work on it. An empty batch in its place waits for the end of that,
+            # and then stands there or finds the place taken.
+            with suppress(BatchTaken):
+                await self._fan_out(batch, [], self._position)
+        return self._position == position
+
+    def _give_up(self, messages: list[MessageRow]) -> None:
+        for message in messages:
+            for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True):
+                if claimed:
+                    key = DeliveryKey(message.day, message.outbox_id, webhook_id)
+                    self._lanes.give_up(self._lane, key, len(message.body))
 
     def _queue(self, messages: list[MessageRow], batch: int) -> None:
         claimed_count = deliveries = 0

@@ -8,8 +8,10 @@ does a link, and a second caller waits for its turn.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -48,6 +50,15 @@ INDEXED: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+# The same on our side. What is unacknowledged for so long is lost: a statement may take longer than that, its
+# acknowledgement may not.
+_CLIENT_TCP: Final = {
+    socket.TCP_KEEPIDLE: 5,
+    socket.TCP_KEEPINTVL: 2,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 5_000,
+}
+
 _AWAY: Final = (
     OSError,  # includes TimeoutError and every refused or reset connection
     asyncpg.InterfaceError,  # the connection is closed
@@ -61,13 +72,25 @@ _AWAY: Final = (
 )
 
 
+class _Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that breaks within seconds when the other side is gone without a word."""
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *rest: Any) -> None:
+        super().__init__(protocol, transport, *rest)
+        connected = transport.get_extra_info("socket")
+        if connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _CLIENT_TCP.items():
+                connected.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 @contextlib.contextmanager
 def unavailable_when_away() -> Any:
     """Raise `DatabaseUnavailable` for the driver's errors that mean that PostgreSQL is away."""
     try:
         yield
     except _AWAY as error:
-        raise DatabaseUnavailable(f"{type(error).__name__}: {error}") from error
+        raise DatabaseUnavailable(f"{type(error).__name__}: {str(error) or 'no answer in time'}") from error
 
 
 async def connect(
@@ -82,40 +105,17 @@ async def connect(
             url,
             timeout=config.connect_timeout_s,
             command_timeout=config.statement_timeout_s,
+            connection_class=_Watched,
             server_settings={"application_name": f"dispatcher {name}", **_SERVER_SETTINGS, **settings},
         )
 
 
-class Link:
-    """One connection of one loop, opened on first use and again after it broke."""
+class _OneAtATime(abc.ABC):
+    """Named queries on one connection."""
 
-    def __init__(
-        self, url: str, name: str, config: DatabaseConfig, settings: Mapping[str, str] = _NO_SETTINGS
-    ) -> None:
-        self._url = url
-        self._name = name
-        self._config = config
-        self._settings = settings
-        self._connection: asyncpg.Connection | None = None
-        self._turn = asyncio.Lock()
-
-    @contextlib.asynccontextmanager
-    async def use(self) -> AsyncIterator[asyncpg.Connection]:
-        """Hold the connection, connecting first if needed; drops it when PostgreSQL goes away."""
-        async with self._turn:
-            connection = self._connection
-            if connection is None or connection.is_closed():
-                connection = self._connection = await connect(
-                    self._url, name=self._name, config=self._config, settings=self._settings
-                )
-            try:
-                with unavailable_when_away():
-                    yield connection
-            except (DatabaseUnavailable, asyncio.CancelledError):
-                # Whether the statement was done is unknown, and so is the state of the session.
-                self._connection = None
-                connection.terminate()
-                raise
+    @abc.abstractmethod
+    def use(self) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection]:
+        """Hold the connection."""
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """Run the named query and give its rows."""
@@ -134,6 +134,55 @@ class Link:
             tag: str = await connection.execute(QUERIES[query], *args)
             return tag
 
+
+class Link(_OneAtATime):
+    """One connection of one loop, opened on first use and again after it broke."""
+
+    def __init__(
+        self, url: str, name: str, config: DatabaseConfig, settings: Mapping[str, str] = _NO_SETTINGS
+    ) -> None:
+        self._url = url
+        self._name = name
+        self._config = config
+        self._settings = settings
+        self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+
+    @property
+    def statement_timeout_s(self) -> float:
+        """For how long a statement may take, unless it says otherwise."""
+        return self._config.statement_timeout_s
+
+    @contextlib.asynccontextmanager
+    async def use(self, only: asyncpg.Connection | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """Hold the connection, connecting first if needed; drops it when PostgreSQL goes away.
+
+        With `only`, no other connection than this one will do.
+        """
+        async with self._turn:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                if only is not None:
+                    raise DatabaseUnavailable("the session has ended")
+                connection = self._connection = await connect(
+                    self._url, name=self._name, config=self._config, settings=self._settings
+                )
+            elif only is not None and connection is not only:
+                raise DatabaseUnavailable("the session has ended")
+            try:
+                with unavailable_when_away():
+                    yield connection
+            except (DatabaseUnavailable, asyncio.CancelledError):
+                # Whether the statement was done is unknown, and so is the state of the session.
+                self._connection = None
+                connection.terminate()
+                raise
+
+    async def session(self) -> Session:
+        """Give the present connection as a session, connecting first if needed."""
+        async with self.use() as connection:
+            return Session(self, connection)
+
     async def close(self) -> None:
         """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
@@ -143,6 +192,28 @@ class Link:
                     await connection.close(timeout=2)
             except DatabaseUnavailable:
                 connection.terminate()
+
+
+class Session(_OneAtATime):
+    """One connection of a link and no other: its statements raise `DatabaseUnavailable` once it has ended.
+
+    What was read in one session need not hold in the next: the server may have crashed in between.
+    """
+
+    def __init__(self, link: Link, connection: asyncpg.Connection) -> None:
+        self._link = link
+        self._connection = connection
+
+    @property
+    def ended(self) -> bool:
+        """True when the connection is known to be closed."""
+        return bool(self._connection.is_closed())
+
+    @contextlib.asynccontextmanager
+    async def use(self) -> AsyncIterator[asyncpg.Connection]:
+        """Hold the connection."""
+        async with self._link.use(self._connection) as connection:
+            yield connection
 
 
 class Database:
@@ -171,6 +242,7 @@ class Database:
                         max_size=self._config.api_connections,
                         timeout=self._config.connect_timeout_s,
                         command_timeout=self._config.statement_timeout_s,
+                        connection_class=_Watched,
                         server_settings={"application_name": "dispatcher api", **_SERVER_SETTINGS},
                     )
             return self._pool

@@ -78,13 +78,17 @@ class Lease:
         async with self._link.use() as connection, connection.transaction():
             await connection.execute("select pg_advisory_xact_lock(1735550316, 4)")
             row = await connection.fetchrow(QUERIES["lease_row"])
-            if row is not None and not row["expired"] and not is_dead(row["owner"]):
+            if row is not None and not row["expired"] and self._leads_elsewhere(row["owner"]):
                 return None
             run_id: RunId = await connection.fetchval(QUERIES["run_begin"], self._owner, __version__)
             await connection.execute(QUERIES["lease_set"], run_id, self._owner, TERM_S)
         self.run_id = run_id
         self._trusted_until = asked + TERM_S - _MARGIN_S
         return run_id
+
+    def _leads_elsewhere(self, owner: str) -> bool:
+        """Say whether a lease that runs may be somebody's; one of ours is of a run that has ended."""
+        return owner != self._owner and not is_dead(owner)
 
     async def renew(self) -> None:
         """Hold the lead for another term; raises `LeaseLost` if another run has it."""

@@ -75,6 +75,10 @@ class Unappendable(Exception):
     """Facts that COPY refuses as a whole: `record` tells them apart."""
 
 
+class BatchTaken(LeaseLost):
+    """A batch of this number is there already: another run's, unless the caller knows better."""
+
+
 class MessageRow(msgspec.Struct, frozen=True):
     """One event's bytes, and whom they go to."""
 
@@ -99,7 +103,10 @@ class Ledger:
     async def fan_out(
         self, lane: int, batch: int, messages: Sequence[MessageRow], position: Position, system_id: int
     ) -> None:
-        """Write messages, deliveries and the lane's position in one statement."""
+        """Write messages, deliveries and the lane's position in one statement.
+
+        Raises `BatchTaken` when the batch is there already, with what it may hold of another run.
+        """
         run_id = self._run_id
         days: list[dt.date] = []
         outbox_ids: list[OutboxId] = []
@@ -135,7 +142,7 @@ class Ledger:
                 system_id,
             )
         except asyncpg.UniqueViolationError as error:
-            raise LeaseLost(f"batch {batch} of lane {lane} was written by another run") from error
+            raise BatchTaken(f"batch {batch} of lane {lane} is written already") from error
         if written is None:
             raise LeaseLost("another run leads")
 

@@ -11,6 +11,7 @@ from dispatcher.store.connection import Link
 
 CHANNEL: Final = "dispatcher_outbox"  # payload: a lane's number, or `due`
 _LOCK: Final = (1735550316, 1)
+_ANSWER_S: Final = 3.0  # a snapshot takes microseconds: whoever does not answer by then will not ring either
 
 
 class Wakeup:
@@ -24,6 +25,7 @@ class Wakeup:
         self._on_ring = on_ring
         self._listening: asyncpg.Connection | None = None
         self._locked: asyncpg.Connection | None = None
+        self.sessions = 0  # how often listening began: what is known from before says nothing any more
 
     @property
     def asleep(self) -> bool:
@@ -35,8 +37,12 @@ class Wakeup:
         async with self._link.use() as connection:
             if self._listening is not connection:
                 await connection.add_listener(CHANNEL, self._heard)
-                self._listening, self._locked = connection, None
-            text: str = await connection.fetchval("select pg_current_snapshot()::text")
+                self._listening = connection
+                self._locked = self._locked if self._locked is connection else None
+                self.sessions += 1
+            text: str = await connection.fetchval(
+                "select pg_current_snapshot()::text", timeout=min(_ANSWER_S, self._link.statement_timeout_s)
+            )
             return text
 
     async def two_phase(self) -> bool:

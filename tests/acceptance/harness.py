@@ -99,7 +99,11 @@ class Harness:
                 scheduled = await connection.fetchval("select count(*) from message")
                 return scheduled == len(self.ledger.committed) and not await connection.fetchval(UNFINISHED)
 
-            await eventually(finished, "every delivery is finished", timeout_s)
+            try:
+                await eventually(finished, "every delivery is finished", timeout_s)
+            except AssertionError:
+                await self.conserved()  # says what is missing
+                raise
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:

@@ -12,7 +12,7 @@ import asyncpg
 from dispatcher.store.embedded.home import find_home
 from dispatcher.store.embedded.leftovers import processes_in
 from dispatcher.store.schema import migrate
-from tests.embedded import postmaster, server_in
+from tests.embedded import UNSYNCED, postmaster, server_in
 from tests.postgres import wait_for
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ PASSWORD: Final = "a password"
 class Server:
     """One server; not supervised: what is stopped stays stopped until `start`."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, **settings: str) -> None:
         self._data_dir = data_dir
-        self._server = server_in(data_dir)
+        self._server = server_in(data_dir, settings={**UNSYNCED, **settings})
         self.url = ""
 
     async def start(self) -> None:
@@ -93,9 +93,9 @@ class Server:
 
 
 @asynccontextmanager
-async def own_server(data_dir: Path) -> AsyncIterator[Server]:
-    """Run a server, with the schema, for the duration of the block."""
-    server = Server(data_dir)
+async def own_server(data_dir: Path, **settings: str) -> AsyncIterator[Server]:
+    """Run a server, with the schema, for the duration of the block; `settings` are PostgreSQL's."""
+    server = Server(data_dir, **settings)
     await server.start()
     try:
         await server.prepare()

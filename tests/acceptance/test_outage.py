@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.acceptance.daemon import Daemon
+    from tests.acceptance.producer import Event
     from tests.acceptance.server import Server
 
 AWAY, BACK = "database away", "database back"
@@ -116,6 +117,53 @@ async def test_no_connection_is_left(data_dir: Path, tmp_path: Path) -> None:
             await daemon.not_ready("too many connections")
         await daemon.ready()
         await world.under_way()
+
+
+async def test_a_crash_takes_transaction_ids_back(data_dir: Path, tmp_path: Path) -> None:
+    """After a crash PostgreSQL gives ids again that it had given to transactions that left no trace.
+
+    The tail has seen those end: a row of their successors must not count as read.
+    """
+    events = real_events("comcat_updates.jsonl")[:6]
+    taken_back = 0
+    async with (
+        own_server(data_dir, wal_writer_delay="10s") as server,  # so that an abort leaves no trace
+        Harness(server.url, seed=17) as world,
+        daemons(server.daemon_url, tmp_path, TAIL__IDLE_POLL_MS="2") as house,
+    ):
+        await world.subscribe(["*"], prompt)
+        daemon = await house.start()
+        await daemon.says("leading")
+        for event in events:
+            newest = await given_to_nothing(world, count=30)
+            await asyncio.sleep(0.1)  # the tail looks many times meanwhile
+            await server.crash()
+            await daemon.not_ready("database: ")
+            await server.start()
+            async with world.producing([event], pause_s=0, producers=1, to_the_end=True):
+                pass  # before the daemon has come back
+            taken_back += await xid_of(world, event) <= newest
+            await world.settled(15)
+        assert [] == house.complaints()
+        assert taken_back, "no id was given twice: this proved nothing"
+        await world.conserved()
+
+
+async def given_to_nothing(world: Harness, count: int) -> int:
+    """Have some transactions that do nothing and are rolled back; give the last one's id."""
+    async with world.connection() as connection:
+        for _ in range(count):
+            await connection.execute("begin")
+            newest = int(await connection.fetchval("select pg_current_xact_id()::text"))
+            await connection.execute("rollback")
+    return newest
+
+
+async def xid_of(world: Harness, event: Event) -> int:
+    """Give the id of the transaction that inserted an event."""
+    async with world.connection() as connection:
+        key = f"serial {event.serial}"
+        return int(await connection.fetchval("select xid::text from outbox where dedup_key = $1", key))
 
 
 @pytest.mark.xfail(strict=True, reason="the first connection is not waited for yet")
