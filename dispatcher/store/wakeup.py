@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 import asyncpg
+from asyncpg.prepared_stmt import PreparedStatement
 
 from dispatcher.store.connection import Link
 
@@ -23,6 +24,7 @@ class Wakeup:
     def __init__(self, link: Link, on_ring: Callable[[str], None]) -> None:
         self._link = link
         self._on_ring = on_ring
+        self._snapshot: PreparedStatement
         self._listening: asyncpg.Connection | None = None
         self._locked: asyncpg.Connection | None = None
         self.sessions = 0  # how often listening began: what is known from before says nothing any more
@@ -36,13 +38,12 @@ class Wakeup:
         """Give the present snapshot as text, listening from before it was taken."""
         async with self._link.use() as connection:
             if self._listening is not connection:
+                self._snapshot = await connection.prepare("select pg_current_snapshot()::text")
                 await connection.add_listener(CHANNEL, self._heard)
                 self._listening = connection
                 self._locked = self._locked if self._locked is connection else None
                 self.sessions += 1
-            text: str = await connection.fetchval(
-                "select pg_current_snapshot()::text", timeout=min(_ANSWER_S, self._link.statement_timeout_s)
-            )
+            text: str = await self._snapshot.fetchval(timeout=min(_ANSWER_S, self._link.statement_timeout_s))
             return text
 
     async def two_phase(self) -> bool:
