@@ -47,11 +47,13 @@ class Outage:
                     self._back(loop_name)
                     raise
                 else:
-                    self._back(loop_name)
+                    if self._without:
+                        self._back(loop_name)
                     return answer
         finally:
             # A loop that ended, with the lead or the process, does not speak for the database any more.
-            self._without.pop(loop_name, None)
+            if self._without:
+                self._without.pop(loop_name, None)
 
     def _away(self, loop_name: str, reason: str) -> None:
         if not self._without:

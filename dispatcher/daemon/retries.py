@@ -26,7 +26,7 @@ _READ_AGAIN: Final = dt.timedelta(seconds=5)
 _CLOCKS_DIFFER: Final = dt.timedelta(minutes=10)  # at most, between the database's and ours
 _COMMITTED_LATE: Final = dt.timedelta(minutes=1)  # a commit of others' may have waited so long for a disk
 _LOOK_BACK_EVERY: Final = dt.timedelta(seconds=10)
-_LONGEST_SLEEP_S: Final = 2.0  # well below what is read again
+_LONGEST_SLEEP_S: Final = 5.0  # what is due announces itself; this is for an announcement that got lost
 _LATE_S: Final = 15.0
 BEGINNING: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # before anything was due
 
