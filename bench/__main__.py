@@ -16,6 +16,7 @@ from bench.machine import cores
 from bench.plot import draw
 from bench.report import PLOT, details, table, write
 from bench.scenarios.latency import QUIET, Latency
+from bench.scenarios.matching import Matching
 from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, SLOW, SLOW_WEBHOOKS, Throughput
 from bench.scenarios.upstream import Upstream
 from bench.site import Site, running_site
@@ -41,6 +42,7 @@ def main() -> None:
 async def _bench(rounds: Rounds, output: Path | None, command: str) -> None:
     started = time.monotonic()
     measured, other = cores()
+    matching = Matching()
     async with running_site({FAST: FAST_WEBHOOKS, SLOW: SLOW_WEBHOOKS, QUIET: 1}) as site:
         throughput = Throughput(site, rounds.seconds)
         latency = Latency(site, rounds.events)
@@ -53,13 +55,15 @@ async def _bench(rounds: Rounds, output: Path | None, command: str) -> None:
             _say(started, f"round {number} of {rounds.count}")
             for scenario in (throughput, latency, upstream):
                 await scenario.round()
+            matching.round()
         _say(started, "checking")
         verified = await _check(site, throughput, latency)
         postgresql: str = await site.producer.fetchval("show server_version")
-    figures = [*throughput.figures(), *latency.figures(), *upstream.figures()]
+    figures = [*throughput.figures(), *latency.figures(), *upstream.figures(), *matching.figures()]
     remarks = [
         f"{verified[0]:,} deliveries: none lost, none twice, all recorded",
         f"{verified[1]:,} requests sampled: all signatures right",
+        f"matching: {matching.told:,.0f} webhooks an event on average, {matching.longest_ms:.1f} ms at most",
     ]
     if measured == other:
         remarks.append("**only one core could be used: what is measured shared it with everything else**")

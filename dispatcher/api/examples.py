@@ -69,7 +69,7 @@ _WEBHOOK_SHOWN: Final = shapes.Webhook(
     events=("event.detected", "sensor.offline"),
     active=True,
     description="Alert gateway",
-    filter=None,
+    filter={"min_magnitude": 4.5, "lat": 19.43, "lon": -99.13, "radius": 500},
     network_ids=None,
     headers={},
     ca_certificates=None,
@@ -82,7 +82,9 @@ _WEBHOOK_SHOWN: Final = shapes.Webhook(
 
 _EXAMPLES: Final[Mapping[Any, msgspec.Struct]] = {
     shapes.CreateWebhook: shapes.CreateWebhook(
-        url="https://your-server.com/grillo-webhook", events=["event.detected", "sensor.offline"]
+        url="https://your-server.com/grillo-webhook",
+        events=["event.detected", "sensor.offline"],
+        filter={"min_magnitude": 4.5, "lat": 19.43, "lon": -99.13, "radius": 500},
     ),
     shapes.UpdateWebhook: shapes.UpdateWebhook(events=["event.detected"], active=True),
     shapes.RotateSecret: shapes.RotateSecret(grace_seconds=3600),

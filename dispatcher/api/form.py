@@ -73,6 +73,13 @@ class Form(Generic[T]):
             for message in judge(value):
                 self.refuse(field, message)
 
+    def check_parts(self, field: str, judge: Callable[[Any], Iterable[tuple[str, str]]]) -> None:
+        """Let `judge` name the problems of the parts of a field, each by its name; empty: the whole."""
+        value = self._values.get(field)
+        if value is not None:
+            for part, message in judge(value):
+                self.refuse(f"{field}.{_printable(part)}" if part else field, message)
+
     def replace(self, field: str, reading: Callable[[Any], Any]) -> Any:
         """Read a field's text further; where `reading` raises ValueError, its message is the problem.
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import Meta
 
+from dispatcher.api.conditions import FILTER_SCHEMA
 from dispatcher.core.webhook import (
     MAX_EVENTS,
     MAX_HEADERS,
@@ -101,8 +102,9 @@ Description: TypeAlias = Annotated[
 Filter: TypeAlias = Annotated[
     dict[str, Any],
     Meta(
-        description="Not available in this version: anything but null is refused",
-        extra_json_schema={"not": {}},
+        description="Which events of the subscribed types: all conditions must hold; each applies to the"
+        " events that have the field it asks for",
+        extra_json_schema=FILTER_SCHEMA,
     ),
 ]
 Headers: TypeAlias = Annotated[

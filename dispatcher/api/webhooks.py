@@ -23,6 +23,7 @@ from dispatcher.api.shapes import (
 )
 from dispatcher.core.addresses import check_url
 from dispatcher.core.certificates import certificates_problems, read_certificates
+from dispatcher.core.filter_form import filter_problems
 from dispatcher.core.webhook import (
     events_problems,
     headers_problems,
@@ -37,7 +38,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SECRET_BYTES: Final = 32  # Standard Webhooks asks for 24 to 64
-_FIELDS: Final = ("url", "events", "description", "headers", "ca_certificates", "network_ids", "active")
+_FIELDS: Final = (
+    "url",
+    "events",
+    "description",
+    "headers",
+    "ca_certificates",
+    "network_ids",
+    "filter",
+    "active",
+)
 _DEFAULTS: Final[Mapping[str, Any]] = {"description": "", "headers": {}}  # what null resets them to
 
 
@@ -190,7 +200,7 @@ async def _judge(call: Call, present: Mapping[str, str] = MappingProxyType({})) 
     form.check("secret", secret_problems)
     form.check("headers", lambda headers: headers_problems(unhidden_headers(headers, present)))
     form.check("ca_certificates", certificates_problems)
-    form.check("filter", lambda _: ["filters are not available in this version"])
+    form.check_parts("filter", filter_problems)
     if form.given("events"):
         known = await event_types.names(context.database)
         form.check("events", lambda events: events_problems(events, known))

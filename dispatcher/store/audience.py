@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.routing import EVERY_NETWORK, OPERATIONAL, RoutedEvent, Routes, Subscription, subscribes
+from dispatcher.core.parameters import Parameters, parse_data, read_parameters
+from dispatcher.core.routing import EVERY_NETWORK, OPERATIONAL, RoutedEvent, Routes, subscribes
 from dispatcher.store.accounts import owned_networks
 from dispatcher.store.history import State
+from dispatcher.store.subscription import subscription
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -26,6 +28,7 @@ Reason: TypeAlias = Literal[
     "operational_event_of_another_organization",
     "network_not_owned",
     "network_not_selected",
+    "filtered_out",
     "inactive",
     "created_later",
     "not_matching_then",
@@ -46,6 +49,7 @@ class Event(msgspec.Struct, frozen=True):
     target_webhook: str | None  # public id: of a test
     target_organization_id: int | None
     about_organization_id: int | None  # of an operational event
+    states: tuple[Parameters, ...]  # what filters are asked about
 
 
 class Listener(msgspec.Struct, frozen=True):
@@ -78,6 +82,7 @@ async def event(database: Database, organization_id: int, outbox_id: OutboxId) -
         row["target_webhook"],
         row["target_organization_id"],
         row["about_organization_id"],
+        (read_parameters(parse_data(row["data_text"]), row["fields"]),),
     )
     if found.target_webhook is not None:
         concerns = found.target_organization_id == organization_id
@@ -111,19 +116,16 @@ def _listener(row: asyncpg.Record, of: Event, owned: frozenset[str]) -> Listener
 def _reason(row: asyncpg.Record, of: Event, owned: frozenset[str]) -> Reason:
     """Say why a webhook was told or not, by what the webhook is now."""
     organization_id: int = row["organization_id"]
-    events = frozenset(row["events"])
     operational = of.type.startswith(OPERATIONAL)
-    networks = None if row["network_ids"] is None else frozenset(row["network_ids"])
-    routes = Routes(
-        (Subscription(row["id"], row["public_id"], organization_id, events, networks),),
-        {organization_id: owned},
-    )
+    listening = subscription(row)
+    routes = Routes((listening,), {organization_id: owned})
     event = RoutedEvent(of.type, of.network_id, of.about_organization_id)
+    filtered = msgspec.structs.replace(event, states=of.states)
     reasons: tuple[tuple[bool, Reason], ...] = (
         (row["told"], "delivered_to"),
         (not of.scheduled, "waiting_for_routing"),
         (of.target_webhook is not None, "test_of_another_webhook"),
-        (not subscribes(events, of.type), "not_subscribed"),
+        (not subscribes(listening.events, of.type), "not_subscribed"),
         (
             operational and of.about_organization_id != organization_id,
             "operational_event_of_another_organization",
@@ -133,6 +135,7 @@ def _reason(row: asyncpg.Record, of: Event, owned: frozenset[str]) -> Reason:
             "network_not_owned",
         ),
         (not routes.match(event), "network_not_selected"),
+        (not routes.match(filtered), "filtered_out"),
         (not row["active"], "inactive"),
         (row["created_at"] > of.recorded_at, "created_later"),
     )

@@ -9,15 +9,17 @@ the daemon to ask for the attempts, so neither ever holds a window in memory.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias, get_args
 
 import asyncpg
 import msgspec
 
 from dispatcher.core.ids import OutboxId, WebhookId, public_id
-from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, Subscription, subscribes
+from dispatcher.core.parameters import Parameters, parse_data, read_parameters
+from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, subscribes
 from dispatcher.store.queries import QUERIES
+from dispatcher.store.subscription import subscription
 from dispatcher.store.transaction import Statements
 
 Include: TypeAlias = Literal["failed", "cancelled", "missing"]
@@ -128,20 +130,19 @@ class Found(msgspec.Struct, frozen=True):
 class Walk:
     """Reads a window page by page, against what its webhook wants to hear of now."""
 
-    def __init__(self, statements: Statements, window: Window, row: asyncpg.Record) -> None:
+    def __init__(
+        self,
+        statements: Statements,
+        window: Window,
+        row: asyncpg.Record,
+        fields: Mapping[str, frozenset[str]],
+    ) -> None:
         self._statements = statements
         self._window = window
-        events = frozenset(row["events"])
-        networks = row["network_ids"]
-        subscription = Subscription(
-            row["id"],
-            row["public_id"],
-            row["organization_id"],
-            events,
-            None if networks is None else frozenset(networks),
-        )
-        self._routes = Routes((subscription,), {row["organization_id"]: frozenset(row["owned"])})
-        self._types = [name for name in row["types"] if subscribes(events, name)]
+        wanted = subscription(row)
+        self._filtered = wanted.filter is not None
+        self._routes = Routes((wanted,), {row["organization_id"]: frozenset(row["owned"])})
+        self._fields = {name: some for name, some in fields.items() if subscribes(wanted.events, name)}
         self.why_inactive: str | None = row["why_inactive"]
 
     @classmethod
@@ -150,7 +151,8 @@ class Walk:
         row = await statements.fetchrow("recovery_subscription", window.webhook_id)
         if row is None:
             raise LookupError(f"there is no webhook number {window.webhook_id}")
-        return cls(statements, window, row)
+        types = await statements.fetch("registry_event_types")
+        return cls(statements, window, row, {name: frozenset(fields) for name, fields in types})
 
     async def page(self, place: Place, limit: int) -> Found:
         """Give at most `limit` deliveries from a place on; fewer, even none, where the work is bounded."""
@@ -193,9 +195,10 @@ class Walk:
             after,
             _LOOKED_AT,
             window.webhook_id,
-            self._types,
+            list(self._fields),
             window.since,
             window.until,
+            self._filtered,
         )
         looked_at: int = rows[0]["count"]
         found = [
@@ -218,7 +221,11 @@ class Walk:
         organization_id = row["organization_id"]
         if row["type"].startswith(OPERATIONAL) and organization_id is None:
             return False
-        return bool(self._routes.match(RoutedEvent(row["type"], row["network_id"], organization_id)))
+        states: tuple[Parameters, ...] = ()
+        if self._filtered:
+            states = (read_parameters(parse_data(row["data_text"]), self._fields[row["type"]]),)
+        event = RoutedEvent(row["type"], row["network_id"], organization_id, states)
+        return bool(self._routes.match(event))
 
 
 class Asked(msgspec.Struct, frozen=True):

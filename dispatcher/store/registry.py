@@ -14,13 +14,16 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 import msgspec
 
+from dispatcher.core.filter import Filter
 from dispatcher.core.ids import WebhookId
+from dispatcher.core.parameters import Parameters, parse_data, read_parameters
 from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, Subscription
 from dispatcher.core.signature import Signer
 from dispatcher.core.webhook import HIDDEN, is_credential
 from dispatcher.store.connection import Link
 from dispatcher.store.outbox import OutboxRow
 from dispatcher.store.queries import QUERIES
+from dispatcher.store.subscription import stored_filter
 from dispatcher.store.vault import Vault
 
 
@@ -33,6 +36,7 @@ class Webhook(msgspec.Struct, frozen=True):
     url: str
     events: frozenset[str]
     network_ids: frozenset[str] | None
+    filter: Filter | None
     headers: tuple[tuple[str, str], ...]
     ca_certificates: str  # PEM; empty: the system's authorities are trusted
     active: bool
@@ -74,6 +78,7 @@ class Registry:
         self._link = link
         self._vault = vault
         self._networks: Mapping[int, frozenset[str]] = {}
+        self._fields: Mapping[str, frozenset[str]] = {}  # of each event type
         self.version = 0
         self.webhooks: dict[WebhookId, Webhook] = {}
         self.routes = Routes((), {})
@@ -91,6 +96,7 @@ class Registry:
             networks: dict[int, set[str]] = {}
             for organization_id, network_id in await connection.fetch(QUERIES["registry_networks"]):
                 networks.setdefault(organization_id, set()).add(network_id)
+            types = await connection.fetch(QUERIES["registry_event_types"])
         stopped = []
         for row in rows:
             webhook = self._webhook(row)
@@ -99,9 +105,12 @@ class Registry:
             if not webhook.active and (before is None or before.active):
                 stopped.append(webhook)
         self._networks = {key: frozenset(value) for key, value in networks.items()}
+        self._fields = {name: frozenset(fields) for name, fields in types}
         self.routes = Routes(
             (
-                Subscription(one.id, one.public_id, one.organization_id, one.events, one.network_ids)
+                Subscription(
+                    one.id, one.public_id, one.organization_id, one.events, one.network_ids, one.filter
+                )
                 for one in self.webhooks.values()
                 if one.active
             ),
@@ -121,7 +130,12 @@ class Registry:
             organization_id = self.organization_of(str(subject))
             if organization_id is None:
                 return []
-        return self.routes.match(RoutedEvent(row.type, row.network_id, organization_id))
+        return self.routes.match(RoutedEvent(row.type, row.network_id, organization_id, self._states(row)))
+
+    def _states(self, row: OutboxRow) -> tuple[Parameters, ...]:
+        if not self.routes.asks(row.type):
+            return ()
+        return (read_parameters(parse_data(row.data_text), self._fields.get(row.type, frozenset())),)
 
     def organization_of(self, public_id: str) -> int | None:
         """Give the organization of a webhook that an operational event speaks of."""
@@ -146,6 +160,7 @@ class Registry:
             url=row["url"],
             events=frozenset(row["events"]),
             network_ids=None if networks is None else frozenset(networks),
+            filter=stored_filter(row["filter"], row["public_id"]),
             headers=tuple(headers.items()),
             ca_certificates=row["ca_certificates"] or "",
             active=row["active"],

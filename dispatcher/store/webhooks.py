@@ -50,6 +50,7 @@ class WebhookFields(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     events: tuple[str, ...]
     network_ids: tuple[str, ...] | None = None
+    filter: Mapping[str, Any] | None = None
     description: str = ""
     headers: Mapping[str, str] = {}
     ca_certificates: str | None = None  # PEM; trusted instead of the system's authorities
@@ -64,7 +65,6 @@ class Webhook(WebhookFields, frozen=True, kw_only=True):
 
     id: WebhookId
     public_id: str
-    filter: Mapping[str, Any] | None
     disabled_reason: str | None
     next_secret_at: dt.datetime | None  # while a secret is rotating
     created_at: dt.datetime
@@ -113,6 +113,7 @@ async def create(
             fields.ca_certificates,
             fields.active,
             sealer.seal(secret, name),
+            _condition(fields),
         )
         details = {"events": fields.events, "active": fields.active}
         await write_audit(connection, actor, "webhook.created", name, details)
@@ -181,6 +182,7 @@ async def change(
             after.disabled_reason,
             None if secret is None else sealer.seal(secret, webhook_id),
             after.ca_certificates,
+            _condition(after),
         )
         changed = [name for name in changes if getattr(after, name) != getattr(before, name)]
         details: dict[str, Any] = {"changed": changed if secret is None else [*changed, "secret"]}
@@ -279,5 +281,5 @@ def _webhook(row: asyncpg.Record, health: Health, vault: Vault) -> Webhook:
     )
 
 
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def _condition(fields: WebhookFields) -> str | None:
+    return None if fields.filter is None else msgspec.json.encode(fields.filter).decode()

@@ -93,11 +93,11 @@ async def test_every_field_is_kept(api: Management) -> None:
         "headers": {"X-Station": "GRIL01", "User-Agent": "mine"},
         "network_ids": ["net_xyz789"],
         "active": False,
-        "filter": None,
+        "filter": {"min_magnitude": 4.5, "bbox": [170, -20, -170, 20], "include_unknown": True},
         "secret": None,
     }
     made = (await api.ask("POST", "/v1/webhooks", wanted)).data
-    for name in ("url", "events", "description", "headers", "network_ids", "active"):
+    for name in ("url", "events", "description", "headers", "network_ids", "active", "filter"):
         assert wanted[name] == made[name]
     assert made["health"]["state"] == "disabled"
 
@@ -111,7 +111,7 @@ async def test_all_bad_fields_are_named_at_once(api: Management, database: Datab
         "descripton": "x",
         "headers": {"Host": "x"},
         "network_ids": [],
-        "filter": {"min_magnitude": 4},
+        "filter": {"min_magnitude": "4", "bbox": [1], "min_magnitud": 3},
         "active": "yes",
     }
     reply = await api.ask("POST", "/v1/webhooks", wanted)
@@ -121,7 +121,9 @@ async def test_all_bad_fields_are_named_at_once(api: Management, database: Datab
         ("descripton", 'is not a known field; did you mean "description"?'),
         ("events", '"event.detcted" is not a known event type; did you mean "event.detected"?'),
         ("events", '"event.updated" is given 2 times'),
-        ("filter", "filters are not available in this version"),
+        ("filter.bbox", "must be [west, south, east, north], four numbers in degrees"),
+        ("filter.min_magnitud", 'is not a known field; did you mean "min_magnitude"?'),
+        ("filter.min_magnitude", "must be a number, not a string"),
         ("headers", '"Host" is set by the dispatcher and cannot be overridden'),
         ("network_ids", "must not be empty"),
         ("secret", "must have 8 to 256 characters, has 5"),
@@ -145,6 +147,8 @@ async def test_all_bad_fields_are_named_at_once(api: Management, database: Datab
         ("description", "d" * 501, "expected string of length <= 500"),
         ("active", None, "expected boolean, got null"),
         ("network_ids", "net_a", "expected array or null, got string"),
+        ("filter", [], "expected object or null, got array"),
+        ("filter", {}, "must hold a condition; null takes a filter away"),
     ],
 )
 async def test_a_bad_field_is_refused(api: Management, field: str, value: Any, message: str) -> None:
@@ -223,15 +227,15 @@ async def test_a_bad_page_is_refused(api: Management, query: str) -> None:
 
 async def test_patch_changes_what_is_given(api: Management, database: Database) -> None:
     """Absent fields stay, null resets, and the change is noted with the key that made it."""
-    made = await api.new_webhook(description="d", headers={"X-A": "1"}, network_ids=["net_a"])
+    made = await api.new_webhook(description="d", headers={"X-A": "1"}, filter={"min_magnitude": 4})
     path = f"/v1/webhooks/{made['id']}"
     changed = (await api.ask("PATCH", path, {"events": ["event.*"], "active": False})).data
-    kept = ("url", "description", "headers", "network_ids", "created_at", "id")
+    kept = ("url", "description", "headers", "filter", "created_at", "id")
     assert {name: made[name] for name in kept} == {name: changed[name] for name in kept}
     assert (["event.*"], False) == (changed["events"], changed["active"])
     assert changed["updated_at"] > made["updated_at"]
-    reset = (await api.ask("PATCH", path, {"description": None, "headers": None, "network_ids": None})).data
-    assert ("", {}, None) == (reset["description"], reset["headers"], reset["network_ids"])
+    reset = (await api.ask("PATCH", path, {"description": None, "headers": None, "filter": None})).data
+    assert ("", {}, None) == (reset["description"], reset["headers"], reset["filter"])
     assert reset == (await api.ask("GET", path)).data
     assert [("webhook.updated", made["id"])] * 2 == (await audit(database))[1:]
 

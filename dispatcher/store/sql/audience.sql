@@ -1,5 +1,6 @@
 -- routed_event: an event by its outbox id alone: one probe for each day that is kept
 select o.day, o.id, o.type, o.occurred_at, o.recorded_at, o.test, m.fan_out is not null as scheduled,
+       o.data::text as data_text, array(select json_object_keys(t.fields) from event_type t where t.name = o.type) as fields,
        target.organization_id as target_organization_id, target.public_id as target_webhook,
        about.organization_id as about_organization_id,
        coalesce(o.network_id, (
@@ -23,7 +24,7 @@ select exists (
      where w.organization_id = $3);
 
 -- audience: a page of an organization's webhooks, with the delivery of an event to each that was told
-select w.id, w.public_id, w.organization_id, w.url, w.events, w.network_ids, w.active, w.disabled_reason,
+select w.id, w.public_id, w.organization_id, w.url, w.events, w.network_ids, w.filter::text as filter, w.active, w.disabled_reason,
        w.created_at, d.webhook_id is not null as told, e.state
   from webhook w
   left join delivery d on d.day = $1 and d.outbox_id = $2 and d.webhook_id = w.id

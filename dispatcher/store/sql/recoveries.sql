@@ -17,7 +17,8 @@ with last as materialized (
 select pg_notify('dispatcher_outbox', 'due') from asked;
 
 -- recovery_subscription: what a webhook wants to hear of now, and whether it may
-select w.id, w.public_id, w.organization_id, w.events, w.network_ids, w.active and w.deleted_at is null as active,
+select w.id, w.public_id, w.organization_id, w.events, w.network_ids, w.filter::text as filter,
+       w.active and w.deleted_at is null as active,
        case when w.deleted_at is not null then 'webhook deleted'
             when not w.active then coalesce(w.disabled_reason, 'webhook deactivated') end as why_inactive,
        array(select n.network_id from organization_network n
@@ -45,13 +46,14 @@ select d.day, d.outbox_id, last.state,
 -- One row at least, with how many were looked at. What the tail has not read yet is left to the tail.
 with looked_at as materialized (
     select o.day, o.id, o.type, o.recorded_at, o.test, o.target_webhook_id, o.event_id, o.network_id,
+           case when $8 then o.data::text end as data_text,
            case when o.type like 'webhook.%' then outbox_readable(o.data::text) ->> 'webhook_id' end as subject
       from outbox o where o.day = $1 and o.id > $2 order by o.id limit $3
 )
 select bound.last_id, bound.count, found.*
   from (select max(id) as last_id, count(*) as count from looked_at) bound
   left join lateral (
-    select o.id as outbox_id, o.type, m.lane, about.organization_id,
+    select o.id as outbox_id, o.type, o.data_text, m.lane, about.organization_id,
            coalesce(o.network_id, (
                select e.network_id from outbox e
                 where e.event_id = o.event_id and e.network_id is not null and not e.test

@@ -1,7 +1,7 @@
 -- insert_webhook: a new webhook
 insert into webhook (public_id, organization_id, url, events, network_ids, description, headers,
-                     ca_certificates, active, secret)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                     ca_certificates, active, secret, filter)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::json)
 returning id, public_id, url, events, network_ids, description, filter::text as filter,
           headers, ca_certificates, active, disabled_reason, created_at, updated_at,
        case when next_secret_at > now() then next_secret_at end as next_secret_at;
@@ -31,7 +31,7 @@ select id, public_id, url, events, network_ids, description, filter::text as fil
 -- update_webhook: what a client may change; a new secret ends a rotation, and so does the end of its grace
 update webhook
    set url = $2, events = $3, network_ids = $4, description = $5, headers = $6, ca_certificates = $10, active = $7,
-       disabled_reason = $8,
+       filter = $11::json, disabled_reason = $8,
        secret = coalesce($9, case when next_secret_at <= now() then next_secret else secret end),
        next_secret = case when $9::bytea is null and next_secret_at > now() then next_secret end,
        next_secret_at = case when $9::bytea is null and next_secret_at > now() then next_secret_at end,
