@@ -35,6 +35,7 @@ from dispatcher.store.connection import Link, Session
 from dispatcher.store.ledger import BatchTaken, Ledger, MessageRow
 from dispatcher.store.outbox import OutboxReader, OutboxRow
 from dispatcher.store.registry import Webhook
+from dispatcher.store.revisions import Tellings
 
 # One statement writes at most about this many deliveries, unless a single event goes to more.
 _MOST_DELIVERIES: Final = 10_000
@@ -126,7 +127,8 @@ class Tailer:
         self._metrics.lag_s.set(max(0.0, (dt.datetime.now(dt.UTC) - oldest).total_seconds()))
         if self._lane is not Lane.ALERT:
             await self._breathe()
-        count, messages = self._route(page.rows)
+        told = await self._registry.told_before(self._session, page.rows)
+        count, messages = self._route(page.rows, told)
         position = page.position_after(count)
         if await self._write(messages, position):
             if position.complete:
@@ -145,12 +147,12 @@ class Tailer:
             if self._lanes.settled_count == before:
                 return
 
-    def _route(self, rows: list[OutboxRow]) -> tuple[int, list[MessageRow]]:
+    def _route(self, rows: list[OutboxRow], told: Tellings) -> tuple[int, list[MessageRow]]:
         """Match rows until enough deliveries have come together; give how many rows, and the messages."""
         messages: list[MessageRow] = []
         deliveries = count = 0
         for row in rows:
-            webhook_ids = self._registry.match(row)
+            webhook_ids = self._registry.match(row, told)
             if deliveries and deliveries + len(webhook_ids) > _MOST_DELIVERIES:
                 break
             deliveries += len(webhook_ids)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.parameters import Parameters, parse_data, read_parameters
+from dispatcher.core.parameters import Parameters
 from dispatcher.core.routing import EVERY_NETWORK, OPERATIONAL, RoutedEvent, Routes, subscribes
 from dispatcher.store.accounts import owned_networks
 from dispatcher.store.history import State
+from dispatcher.store.revisions import event_states, tellings
 from dispatcher.store.subscription import subscription
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ async def event(database: Database, organization_id: int, outbox_id: OutboxId) -
         row["target_webhook"],
         row["target_organization_id"],
         row["about_organization_id"],
-        (read_parameters(parse_data(row["data_text"]), row["fields"]),),
+        await _states(database, row),
     )
     if found.target_webhook is not None:
         concerns = found.target_organization_id == organization_id
@@ -95,6 +96,14 @@ async def event(database: Database, organization_id: int, outbox_id: OutboxId) -
         told = await database.fetchrow("told_organization", found.day, found.id, organization_id)
         concerns = told is not None and told[0]
     return found if concerns else None
+
+
+async def _states(database: Database, row: asyncpg.Record) -> tuple[Parameters, ...]:
+    types = await database.fetch("registry_event_types")
+    fields = {name: frozenset(some) for name, some in types}
+    event_id: str | None = row["event_id"]
+    told = await tellings(database, [] if event_id is None else [(event_id, row["id"])])
+    return event_states(row["id"], row["type"], row["data_text"], event_id, told, fields)
 
 
 async def listeners(

@@ -33,6 +33,7 @@ class OutboxRow(msgspec.Struct, frozen=True):
     network_id: str | None
     target_webhook_id: WebhookId | None
     test: bool
+    event_id: str | None  # of the earthquake that it is about
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -143,4 +144,5 @@ def outbox_row(row: asyncpg.Record) -> OutboxRow:
         network_id=row["network_id"],
         target_webhook_id=row["target_webhook_id"],
         test=row["test"],
+        event_id=row["event_id"],
     )

@@ -179,9 +179,10 @@ class Rebase:
     ) -> AsyncIterator[tuple[Lane, MessageRow]]:
         after = 0
         while rows := await changes.fetch("rebase_unread", day, after, boundary, _PAGE_ROWS):
-            for row in rows:
-                event = outbox_row(row)
-                webhook_ids = self._registry.match(event)
+            events = [outbox_row(row) for row in rows]
+            told = await self._registry.told_before(changes, events)
+            for row, event in zip(rows, events, strict=True):
+                webhook_ids = self._registry.match(event, told)
                 body = build_body(event.type, event.occurred_at, event.data_text, test=event.test)
                 yield (
                     Lane(row["lane"]),

@@ -16,9 +16,11 @@ import asyncpg
 import msgspec
 
 from dispatcher.core.ids import OutboxId, WebhookId, public_id
-from dispatcher.core.parameters import Parameters, parse_data, read_parameters
+from dispatcher.core.parameters import Parameters
+from dispatcher.core.revisions import follows
 from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, subscribes
 from dispatcher.store.queries import QUERIES
+from dispatcher.store.revisions import Tellings, event_states, tellings
 from dispatcher.store.subscription import subscription
 from dispatcher.store.transaction import Statements
 
@@ -142,7 +144,8 @@ class Walk:
         wanted = subscription(row)
         self._filtered = wanted.filter is not None
         self._routes = Routes((wanted,), {row["organization_id"]: frozenset(row["owned"])})
-        self._fields = {name: some for name, some in fields.items() if subscribes(wanted.events, name)}
+        self._types = fields
+        self._subscribed = [name for name in fields if subscribes(wanted.events, name)]
         self.why_inactive: str | None = row["why_inactive"]
 
     @classmethod
@@ -195,17 +198,15 @@ class Walk:
             after,
             _LOOKED_AT,
             window.webhook_id,
-            list(self._fields),
+            self._subscribed,
             window.since,
             window.until,
             self._filtered,
         )
         looked_at: int = rows[0]["count"]
-        found = [
-            Unscheduled(day, row["outbox_id"], row["lane"])
-            for row in rows
-            if row["outbox_id"] is not None and self._wants(row)
-        ]
+        events = [row for row in rows if row["outbox_id"] is not None]
+        told = await self._told_before(events)
+        found = [Unscheduled(day, row["outbox_id"], row["lane"]) for row in events if self._wants(row, told)]
         if len(found) > limit:
             del found[limit:]
             following = Place("missing", day, found[-1].outbox_id)
@@ -217,13 +218,19 @@ class Walk:
             following = Place("completed")
         return Found((), found, following, looked_at)
 
-    def _wants(self, row: asyncpg.Record) -> bool:
+    async def _told_before(self, events: Sequence[asyncpg.Record]) -> Tellings:
+        following = [row for row in events if self._filtered and follows(row["type"], row["event_id"])]
+        return await tellings(self._statements, [(row["event_id"], row["outbox_id"]) for row in following])
+
+    def _wants(self, row: asyncpg.Record, told: Tellings) -> bool:
         organization_id = row["organization_id"]
         if row["type"].startswith(OPERATIONAL) and organization_id is None:
             return False
         states: tuple[Parameters, ...] = ()
         if self._filtered:
-            states = (read_parameters(parse_data(row["data_text"]), self._fields[row["type"]]),)
+            states = event_states(
+                row["outbox_id"], row["type"], row["data_text"], row["event_id"], told, self._types
+            )
         event = RoutedEvent(row["type"], row["network_id"], organization_id, states)
         return bool(self._routes.match(event))
 

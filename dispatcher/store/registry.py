@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import asyncpg
 import msgspec
 
 from dispatcher.core.filter import Filter
 from dispatcher.core.ids import WebhookId
-from dispatcher.core.parameters import Parameters, parse_data, read_parameters
+from dispatcher.core.parameters import Parameters
+from dispatcher.core.revisions import follows
 from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, Subscription
 from dispatcher.core.signature import Signer
 from dispatcher.core.webhook import HIDDEN, is_credential
 from dispatcher.store.connection import Link
 from dispatcher.store.outbox import OutboxRow
 from dispatcher.store.queries import QUERIES
+from dispatcher.store.revisions import Tellings, event_states, tellings
 from dispatcher.store.subscription import stored_filter
+from dispatcher.store.transaction import Statements
 from dispatcher.store.vault import Vault
 
 
@@ -119,7 +122,18 @@ class Registry:
         self.version = newest
         return stopped
 
-    def match(self, row: OutboxRow) -> list[WebhookId]:
+    async def told_before(self, statements: Statements, rows: Iterable[OutboxRow]) -> Tellings:
+        """Read what was told before of the events of these rows, as far as a filter asks: for `match`."""
+        return await tellings(
+            statements,
+            (
+                (row.event_id, row.id)
+                for row in rows
+                if row.event_id is not None and follows(row.type, row.event_id) and self._asks(row)
+            ),
+        )
+
+    def match(self, row: OutboxRow, told: Tellings) -> list[WebhookId]:
         """Give the webhooks that are to be told of an event, in the order of their numbers."""
         if row.target_webhook_id is not None:
             return [row.target_webhook_id] if row.target_webhook_id in self.webhooks else []
@@ -130,12 +144,17 @@ class Registry:
             organization_id = self.organization_of(str(subject))
             if organization_id is None:
                 return []
-        return self.routes.match(RoutedEvent(row.type, row.network_id, organization_id, self._states(row)))
+        return self.routes.match(
+            RoutedEvent(row.type, row.network_id, organization_id, self._states(row, told))
+        )
 
-    def _states(self, row: OutboxRow) -> tuple[Parameters, ...]:
-        if not self.routes.asks(row.type):
+    def _asks(self, row: OutboxRow) -> bool:
+        return row.target_webhook_id is None and self.routes.asks(row.type)
+
+    def _states(self, row: OutboxRow, told: Tellings) -> tuple[Parameters, ...]:
+        if not self._asks(row):
             return ()
-        return (read_parameters(parse_data(row.data_text), self._fields.get(row.type, frozenset())),)
+        return event_states(row.id, row.type, row.data_text, row.event_id, told, self._fields)
 
     def organization_of(self, public_id: str) -> int | None:
         """Give the organization of a webhook that an operational event speaks of."""

@@ -115,7 +115,8 @@ async def routed(one: Parts, lane: Lane = Lane.ALERT) -> dict[OutboxId, list[Web
     page = await reader.read(Position.after(BEGINNING), dt.date(2000, 1, 3), 10_000)
     registry = one.shared.registry
     await registry.refresh(page.registry_version)
-    return {row.id: registry.match(row) for row in page.rows}
+    told = await registry.told_before(one.store.link("tail"), page.rows)
+    return {row.id: registry.match(row, told) for row in page.rows}
 
 
 async def scheduled(connection: asyncpg.Connection) -> None:

@@ -1,6 +1,6 @@
 -- routed_event: an event by its outbox id alone: one probe for each day that is kept
 select o.day, o.id, o.type, o.occurred_at, o.recorded_at, o.test, m.fan_out is not null as scheduled,
-       o.data::text as data_text, array(select json_object_keys(t.fields) from event_type t where t.name = o.type) as fields,
+       o.event_id, o.data::text as data_text,
        target.organization_id as target_organization_id, target.public_id as target_webhook,
        about.organization_id as about_organization_id,
        coalesce(o.network_id, (

@@ -53,7 +53,7 @@ with looked_at as materialized (
 select bound.last_id, bound.count, found.*
   from (select max(id) as last_id, count(*) as count from looked_at) bound
   left join lateral (
-    select o.id as outbox_id, o.type, o.data_text, m.lane, about.organization_id,
+    select o.id as outbox_id, o.type, o.event_id, o.data_text, m.lane, about.organization_id,
            coalesce(o.network_id, (
                select e.network_id from outbox e
                 where e.event_id = o.event_id and e.network_id is not null and not e.test

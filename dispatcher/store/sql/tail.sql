@@ -24,7 +24,7 @@ with bound as materialized (
 select bound.target::text as target_text, (select version from registry_version) as registry_version, rows.*
   from bound left join lateral (
     select o.xid::text as xid_text, o.id, o.day, o.type, o.data::text as data_text, o.occurred_at,
-           o.recorded_at, o.target_webhook_id, o.test,
+           o.recorded_at, o.target_webhook_id, o.test, o.event_id,
            coalesce(o.network_id, (
                select e.network_id from outbox e
                 where e.event_id = o.event_id and e.network_id is not null and not e.test
@@ -39,7 +39,7 @@ select bound.target::text as target_text, (select version from registry_version)
 -- tail_stragglers: a lane's rows of transactions that were open when the last snapshot was taken and have ended since
 select rows.* from unnest($2::text[]::xid8[]) as ended (xid) cross join lateral (
     select o.xid, o.xid::text as xid_text, o.id, o.day, o.type, o.data::text as data_text, o.occurred_at,
-           o.recorded_at, o.target_webhook_id, o.test,
+           o.recorded_at, o.target_webhook_id, o.test, o.event_id,
            coalesce(o.network_id, (
                select e.network_id from outbox e
                 where e.event_id = o.event_id and e.network_id is not null and not e.test
@@ -77,3 +77,16 @@ select batch, waiting from tail_checkpoint where lane = $1 order by id desc limi
 -- checkpoint_append: remember up to which batch everything of a lane was attempted
 insert into tail_checkpoint (lane, run_id, batch, waiting)
 select $1, run_id, $3, $4 from lease where run_id = $2;
+
+-- tellings: of each event $1, what was told up to the row $2: the first telling, and the latest $3
+select t.event_id, t.id, t.type, t.data_text
+  from unnest($1::text[], $2::bigint[]) as wanted (event_id, until)
+ cross join lateral (
+    (select o.event_id, o.id, o.type, o.data::text as data_text from outbox o
+      where o.event_id = wanted.event_id and o.id <= wanted.until and not o.test
+      order by o.id limit 1)
+    union
+    (select o.event_id, o.id, o.type, o.data::text from outbox o
+      where o.event_id = wanted.event_id and o.id <= wanted.until and not o.test
+      order by o.id desc limit $3)) t
+ order by t.event_id, t.id;
