@@ -202,6 +202,7 @@ create table webhook (
     network_ids        text[],
     description        text not null default '',
     filter             json,
+    payload            text not null default 'standard' check (payload in ('standard', 'full')),
     headers            bytea,           -- encrypted, like the secrets: tokens may be among them
     ca_certificates    text,            -- PEM: trusted instead of the system's authorities
     active             boolean not null default true,
@@ -282,6 +283,8 @@ create table message (
     recorded_at timestamptz not null,
     fan_out     integer not null,  -- how many deliveries
     body        bytea not null,
+    full_body   bytea,     -- with the event's parameters, for the webhooks in full_for
+    full_for    bigint[],
     created_at  timestamptz not null default clock_timestamp(),
     primary key (day, outbox_id)
 ) partition by range (day);

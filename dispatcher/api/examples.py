@@ -70,6 +70,7 @@ _WEBHOOK_SHOWN: Final = shapes.Webhook(
     active=True,
     description="Alert gateway",
     filter={"min_magnitude": 4.5, "lat": 19.43, "lon": -99.13, "radius": 500},
+    payload="standard",
     network_ids=None,
     headers={},
     ca_certificates=None,

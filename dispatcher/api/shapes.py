@@ -24,6 +24,7 @@ from dispatcher.api.vocabulary import (
     Moment,
     NetworkIds,
     Page,
+    PayloadKind,
     Priority,
     RecoveryStatus,
     RoutingReason,
@@ -69,6 +70,7 @@ class CreateWebhook(msgspec.Struct, frozen=True):
     secret: Secret | None = None
     description: Description | None = None
     filter: Filter | None = None
+    payload: PayloadKind = "standard"
     headers: Headers | None = None
     ca_certificates: Certificates | None = None
     network_ids: NetworkIds | None = None
@@ -86,6 +88,7 @@ class UpdateWebhook(msgspec.Struct, frozen=True):
     secret: Secret | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
     filter: Filter | UnsetType | None = UNSET
+    payload: PayloadKind | UnsetType = UNSET
     headers: Headers | UnsetType | None = UNSET
     ca_certificates: Certificates | UnsetType | None = UNSET
     network_ids: NetworkIds | UnsetType | None = UNSET
@@ -138,6 +141,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     active: bool
     description: str
     filter: dict[str, Any] | None
+    payload: PayloadKind
     network_ids: tuple[str, ...] | None
     headers: dict[str, str]  # values that look like credentials are hidden
     ca_certificates: str | None

@@ -107,6 +107,13 @@ Filter: TypeAlias = Annotated[
         extra_json_schema=FILTER_SCHEMA,
     ),
 ]
+PayloadKind: TypeAlias = Annotated[
+    webhooks.PayloadKind,
+    Meta(
+        description="full: what follows an event's detection (event.updated) carries the event's complete"
+        " parameters (event) and the number of the revision (revision) besides"
+    ),
+]
 Headers: TypeAlias = Annotated[
     dict[str, Annotated[str, Meta(extra_json_schema={"pattern": r"^(?:[!-~](?:[\t -~]*[!-~])?)?$"})]],
     Meta(

@@ -46,6 +46,7 @@ _FIELDS: Final = (
     "ca_certificates",
     "network_ids",
     "filter",
+    "payload",
     "active",
 )
 _DEFAULTS: Final[Mapping[str, Any]] = {"description": "", "headers": {}}  # what null resets them to
@@ -172,6 +173,7 @@ def shape(row: webhooks.Webhook) -> Webhook:
         active=row.active,
         description=row.description,
         filter=None if row.filter is None else dict(row.filter),
+        payload=row.payload,
         network_ids=row.network_ids,
         headers=shown_headers(row.headers),
         ca_certificates=row.ca_certificates,

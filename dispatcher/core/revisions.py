@@ -11,13 +11,14 @@ as it was at every earlier point and as it is now.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from dispatcher.core.ids import OutboxId
-from dispatcher.core.parameters import Parameters, read_parameters
+from dispatcher.core.parameters import Parameters, parse_data, read_parameters
 
 DETECTED: Final = "event.detected"
 UPDATED: Final = "event.updated"
@@ -63,6 +64,21 @@ def fold(tellings: Sequence[Telling]) -> tuple[dict[str, Any], int]:
         if one.type in {DETECTED, UPDATED}:
             folded = _after(folded, one)
     return folded, sum(one.type == UPDATED for one in tellings)
+
+
+def with_parameters(data_text: str, tellings: Sequence[Telling]) -> str:
+    """Add to the text of a row's data what is known of its event after `tellings`, that row included.
+
+    `event`: the parameters, as an `event.detected` of now would have them; `revision`: how often they were
+    revised. What the producer wrote stays: a field of that name is not replaced.
+    """
+    parameters, revision = fold(tellings)
+    added = {"event": parameters, "revision": revision}
+    present = parse_data(data_text)
+    more = "".join(
+        f",{json.dumps(name)}:{json.dumps(value)}" for name, value in added.items() if name not in present
+    )
+    return data_text.rstrip().removesuffix("}") + (more if present else more.removeprefix(",")) + "}"
 
 
 def _after(before: Mapping[str, Any], told: Telling) -> dict[str, Any]:

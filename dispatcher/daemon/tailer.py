@@ -169,6 +169,7 @@ class Tailer:
                     outbox_id=row.id,
                     integers=body.inexact_integers,
                 )
+            full_body, full_for = self._registry.full_body(row, webhook_ids, told)
             messages.append(
                 MessageRow(
                     day=row.day,
@@ -180,6 +181,8 @@ class Tailer:
                     test=row.test,
                     webhook_ids=webhook_ids,
                     claimed=[self._admit(row, webhook_id, len(body.content)) for webhook_id in webhook_ids],
+                    full_body=full_body,
+                    full_for=full_for,
                 )
             )
         return count, messages
@@ -225,12 +228,18 @@ class Tailer:
         claimed_count = deliveries = 0
         for message in messages:
             payload = Payload(message.type, message.body, message.recorded_at, test=message.test)
+            full = (
+                None
+                if message.full_body is None
+                else Payload(message.type, message.full_body, message.recorded_at, test=message.test)
+            )
             deliveries += len(message.webhook_ids)
             for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True):
                 if claimed:
                     claimed_count += 1
                     key = DeliveryKey(message.day, message.outbox_id, webhook_id)
-                    self._lanes.push(Pending(key, self._lane, payload, batch=batch))
+                    sent = full if full is not None and webhook_id in message.full_for else payload
+                    self._lanes.push(Pending(key, self._lane, sent, batch=batch))
                 else:
                     self._waiting.mark(self._lane, webhook_id, message.outbox_id)
         self._progress.opened(self._lane, batch, claimed_count)

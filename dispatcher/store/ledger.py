@@ -91,6 +91,8 @@ class MessageRow(msgspec.Struct, frozen=True):
     test: bool
     webhook_ids: Sequence[WebhookId]
     claimed: Sequence[bool]  # for each of them: goes straight to memory
+    full_body: bytes | None = None  # with the event's parameters
+    full_for: Sequence[WebhookId] = ()  # who gets that one
 
 
 class Ledger:
@@ -140,6 +142,8 @@ class Ledger:
                 str(position.xid),
                 position.outbox_id,
                 system_id,
+                [message.full_body for message in messages],
+                [_array(message.full_for) for message in messages],
             )
         except asyncpg.UniqueViolationError as error:
             raise BatchTaken(f"batch {batch} of lane {lane} is written already") from error
@@ -195,6 +199,10 @@ class Ledger:
             await self._link.execute("checkpoint_append", lane, self._run_id, batch, encoded)
         ) == "INSERT 0 0":
             raise LeaseLost("another run leads")
+
+
+def _array(ids: Sequence[WebhookId]) -> str | None:
+    return f"{{{','.join(map(str, ids))}}}" if ids else None
 
 
 class Appender:

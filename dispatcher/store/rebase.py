@@ -184,6 +184,7 @@ class Rebase:
             for row, event in zip(rows, events, strict=True):
                 webhook_ids = self._registry.match(event, told)
                 body = build_body(event.type, event.occurred_at, event.data_text, test=event.test)
+                full_body, full_for = self._registry.full_body(event, webhook_ids, told)
                 yield (
                     Lane(row["lane"]),
                     MessageRow(
@@ -196,6 +197,8 @@ class Rebase:
                         test=event.test,
                         webhook_ids=webhook_ids,
                         claimed=[False] * len(webhook_ids),
+                        full_body=full_body,
+                        full_for=full_for,
                     ),
                 )
             after = rows[-1]["id"]

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import asyncpg
 import msgspec
 
+from dispatcher.core.body import build_body
 from dispatcher.core.filter import Filter
 from dispatcher.core.ids import WebhookId
 from dispatcher.core.parameters import Parameters
-from dispatcher.core.revisions import follows
+from dispatcher.core.revisions import follows, with_parameters
 from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, Subscription
 from dispatcher.core.signature import Signer
 from dispatcher.core.webhook import HIDDEN, is_credential
@@ -40,6 +41,7 @@ class Webhook(msgspec.Struct, frozen=True):
     events: frozenset[str]
     network_ids: frozenset[str] | None
     filter: Filter | None
+    full_payload: bool  # revisions come with the event's parameters
     headers: tuple[tuple[str, str], ...]
     ca_certificates: str  # PEM; empty: the system's authorities are trusted
     active: bool
@@ -85,6 +87,7 @@ class Registry:
         self.version = 0
         self.webhooks: dict[WebhookId, Webhook] = {}
         self.routes = Routes((), {})
+        self._any_full = False
 
     async def refresh(self, version: int | None = None) -> list[Webhook]:
         """Load what changed, unless `version` is known already; give the webhooks that became inactive."""
@@ -119,17 +122,20 @@ class Registry:
             ),
             self._networks,
         )
+        self._any_full = any(one.active and one.full_payload for one in self.webhooks.values())
         self.version = newest
         return stopped
 
     async def told_before(self, statements: Statements, rows: Iterable[OutboxRow]) -> Tellings:
-        """Read what was told before of the events of these rows, as far as a filter asks: for `match`."""
+        """Read what was told of the events of these rows, as far as a webhook makes it necessary."""
         return await tellings(
             statements,
             (
                 (row.event_id, row.id)
                 for row in rows
-                if row.event_id is not None and follows(row.type, row.event_id) and self._asks(row)
+                if row.event_id is not None
+                and follows(row.type, row.event_id)
+                and (self._any_full or self._asks(row))
             ),
         )
 
@@ -147,6 +153,19 @@ class Registry:
         return self.routes.match(
             RoutedEvent(row.type, row.network_id, organization_id, self._states(row, told))
         )
+
+    def full_body(
+        self, row: OutboxRow, webhook_ids: Sequence[WebhookId], told: Tellings
+    ) -> tuple[bytes | None, list[WebhookId]]:
+        """Give the body with the event's parameters, and those of the webhooks that are to get that one."""
+        if not self._any_full or row.event_id is None or not follows(row.type, row.event_id):
+            return None, []
+        wanting = [number for number in webhook_ids if self.webhooks[number].full_payload]
+        if not wanting:
+            return None, []
+        tellings_ = [one for one in told.get(row.event_id, ()) if one.outbox_id <= row.id]
+        data_text = with_parameters(row.data_text, tellings_)
+        return build_body(row.type, row.occurred_at, data_text, test=row.test).content, wanting
 
     def _asks(self, row: OutboxRow) -> bool:
         return row.target_webhook_id is None and self.routes.asks(row.type)
@@ -180,6 +199,7 @@ class Registry:
             events=frozenset(row["events"]),
             network_ids=None if networks is None else frozenset(networks),
             filter=stored_filter(row["filter"], row["public_id"]),
+            full_payload=row["payload"] == "full",
             headers=tuple(headers.items()),
             ca_certificates=row["ca_certificates"] or "",
             active=row["active"],

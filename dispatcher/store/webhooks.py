@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dispatcher.store.connection import Database
     from dispatcher.store.vault import Vault
 
+PayloadKind = Literal["standard", "full"]
 HealthState = Literal["healthy", "failing", "disabled", "idle"]
 
 
@@ -51,6 +52,7 @@ class WebhookFields(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[str, ...]
     network_ids: tuple[str, ...] | None = None
     filter: Mapping[str, Any] | None = None
+    payload: PayloadKind = "standard"
     description: str = ""
     headers: Mapping[str, str] = {}
     ca_certificates: str | None = None  # PEM; trusted instead of the system's authorities
@@ -114,6 +116,7 @@ async def create(
             fields.active,
             sealer.seal(secret, name),
             _condition(fields),
+            fields.payload,
         )
         details = {"events": fields.events, "active": fields.active}
         await write_audit(connection, actor, "webhook.created", name, details)
@@ -183,6 +186,7 @@ async def change(
             None if secret is None else sealer.seal(secret, webhook_id),
             after.ca_certificates,
             _condition(after),
+            after.payload,
         )
         changed = [name for name in changes if getattr(after, name) != getattr(before, name)]
         details: dict[str, Any] = {"changed": changed if secret is None else [*changed, "secret"]}
@@ -273,6 +277,7 @@ def _webhook(row: asyncpg.Record, health: Health, vault: Vault) -> Webhook:
         ca_certificates=row["ca_certificates"],
         active=row["active"],
         filter=None if condition is None else msgspec.json.decode(condition),
+        payload=row["payload"],
         disabled_reason=row["disabled_reason"],
         next_secret_at=row["next_secret_at"],
         created_at=row["created_at"],

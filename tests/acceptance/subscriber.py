@@ -7,7 +7,7 @@ import json
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.ids import WebhookId
@@ -115,7 +115,9 @@ async def _went_away(exchange: Exchange, delay_s: float) -> bool:
         return True
 
 
-async def create_webhook(url: str, endpoint: str, events: Sequence[str], secret: str = SECRET) -> WebhookId:
+async def create_webhook(
+    url: str, endpoint: str, events: Sequence[str], secret: str = SECRET, **fields: Any
+) -> WebhookId:
     """Create a webhook of the default organization, as the management API does."""
     store = Store(url, DatabaseConfig())
     try:
@@ -125,7 +127,7 @@ async def create_webhook(url: str, endpoint: str, events: Sequence[str], secret:
             store,
             Vault(ENCRYPTION_KEY),
             organization_id,
-            webhooks.WebhookFields(url=endpoint, events=tuple(events)),
+            webhooks.WebhookFields(url=endpoint, events=tuple(events), **fields),
             secret=secret,
             actor="test",
         )

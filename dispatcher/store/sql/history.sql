@@ -84,7 +84,8 @@ select outbox_id from (
       group by outbox_id order by outbox_id desc offset 9999 limit 1)) d;
 
 -- delivery_message: the event of a delivery; of a test also before it was fanned out
-select o.type, o.occurred_at, o.recorded_at, o.test, m.body,
+select o.type, o.occurred_at, o.recorded_at, o.test,
+       case when $3 = any (m.full_for) then m.full_body else m.body end as body,
        case when m.body is null then o.data::text end as data_text
   from outbox o
   left join message m on m.day = o.day and m.outbox_id = o.id

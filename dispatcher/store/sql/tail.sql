@@ -55,10 +55,13 @@ select rows.* from unnest($2::text[]::xid8[]) as ended (xid) cross join lateral 
 with held as materialized (
     select run_id from lease where run_id = $1
 ), messages as (
-    insert into message (day, outbox_id, lane, batch, type, occurred_at, recorded_at, fan_out, body)
-    select m.day, m.outbox_id, $2, $3, m.type, m.occurred_at, m.recorded_at, m.fan_out, m.body
+    insert into message (day, outbox_id, lane, batch, type, occurred_at, recorded_at, fan_out, body,
+                         full_body, full_for)
+    select m.day, m.outbox_id, $2, $3, m.type, m.occurred_at, m.recorded_at, m.fan_out, m.body, m.full_body,
+           m.full_for::bigint[]
       from unnest($4::date[], $5::bigint[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::integer[],
-                  $10::bytea[]) as m (day, outbox_id, type, occurred_at, recorded_at, fan_out, body), held
+                  $10::bytea[], $20::bytea[], $21::text[])
+           as m (day, outbox_id, type, occurred_at, recorded_at, fan_out, body, full_body, full_for), held
     on conflict do nothing
 ), deliveries as (
     insert into delivery (day, outbox_id, webhook_id, lane, run_id)
