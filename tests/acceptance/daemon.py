@@ -201,17 +201,23 @@ class Daemons:
         return [line for daemon in self.all for line in daemon.complaints()]
 
 
-@asynccontextmanager
-async def daemons(url: str, directory: Path, **settings: str) -> AsyncIterator[Daemons]:
-    """Prepare to run daemons on this database; `settings` as in `DELIVERY__DRAIN_S="5"`."""
-    environ = {
+def settings_of(url: str, directory: Path, **settings: str) -> dict[str, str]:
+    """Give the environment of a daemon on this database."""
+    return {
         "PATH": os.environ.get("PATH", os.defpath),
         "DISPATCHER_DATABASE__URL": url,
         "DISPATCHER_DATA_DIR": str(directory),
         **{f"DISPATCHER_{name}": value for name, value in {**_SETTINGS, **settings}.items()},
     }
+
+
+@asynccontextmanager
+async def daemons(
+    url: str, directory: Path, environ: Mapping[str, str] | None = None, /, **settings: str
+) -> AsyncIterator[Daemons]:
+    """Prepare to run daemons on this database; `settings` as in `DELIVERY__DRAIN_S="5"`, `environ` beside."""
     async with aiohttp.ClientSession() as session:
-        house = Daemons(directory, environ, session)
+        house = Daemons(directory, {**settings_of(url, directory, **settings), **(environ or {})}, session)
         try:
             yield house
         finally:

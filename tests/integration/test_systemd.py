@@ -17,7 +17,10 @@ from dispatcher.config import Config
 from dispatcher.daemon.systemd import listen_fds, notify, watchdog_interval_s
 
 ROOT = Path(__file__).parents[2]
-UNIT = ROOT / "systemd" / "grillo-dispatcher.service"
+UNITS = ROOT / "systemd"
+UNIT = UNITS / "grillo-dispatcher.service"
+SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
+SOCKETS = sorted(path.name for path in UNITS.glob("*.socket"))
 
 
 def needs(program: str) -> pytest.MarkDecorator:
@@ -119,31 +122,39 @@ def test_sockets_of_a_socket_unit_are_served(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def startable_unit(tmp_path: Path) -> Path:
-    """Copy the unit, with a program that exists on this machine."""
-    text = UNIT.read_text("utf-8")
-    assert 1 == text.count("\nExecStart=/opt/grillo-dispatcher/bin/dispatcher serve --config ")
-    copy = tmp_path / UNIT.name
-    copy.write_text(
-        text.replace("ExecStart=/opt/grillo-dispatcher/bin/dispatcher", "ExecStart=/bin/true"), "utf-8"
-    )
-    return copy
+def startable_units(tmp_path: Path) -> Path:
+    """Copy the units, with a program that exists on this machine."""
+    for name in (*SERVICES, *SOCKETS):
+        text = (UNITS / name).read_text("utf-8")
+        program = "ExecStart=/opt/grillo-dispatcher/bin/dispatcher"
+        assert (name in SERVICES) == text.count(f"\n{program} ")
+        (tmp_path / name).write_text(text.replace(program, "ExecStart=/bin/true"), "utf-8")
+    return tmp_path
 
 
 @needs("systemd-analyze")
-def test_systemd_finds_nothing_wrong_with_the_unit(startable_unit: Path) -> None:
+@pytest.mark.parametrize("name", [*SERVICES, *SOCKETS])
+def test_systemd_finds_nothing_wrong_with_the_units(startable_units: Path, name: str) -> None:
     """An unknown key is only a line on standard error, so that must stay empty."""
     verified = subprocess.run(
-        ["systemd-analyze", "verify", startable_unit], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", startable_units / name],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{startable_units}:"},
     )
     assert ("", 0) == (verified.stderr, verified.returncode)
 
 
 @needs("systemd-analyze")
-def test_the_units_exposure_is_at_most_1_5(startable_unit: Path) -> None:
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_units_exposure_is_at_most_1_5(startable_units: Path, name: str) -> None:
     """The product's promise, in the tenths that --threshold counts."""
     judged = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", startable_unit],
+        [
+            *("systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager"),
+            startable_units / name,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -151,11 +162,36 @@ def test_the_units_exposure_is_at_most_1_5(startable_unit: Path) -> None:
     assert 0 == judged.returncode, judged.stdout[-200:] + judged.stderr
 
 
-def test_the_unit_fits_the_defaults() -> None:
-    """The manager must not kill what the dispatcher still drains, and must leave it enough files."""
+def read_unit(name: str) -> ConfigParser:
+    """Read a unit as systemd does, as far as that matters here."""
     unit = ConfigParser(strict=False, interpolation=None, delimiters=("=",), comment_prefixes=("#",))
     unit.optionxform = str  # type: ignore[assignment, method-assign]  # keys keep their case, as documented
-    unit.read(UNIT, "utf-8")
+    unit.read(UNITS / name, "utf-8")
+    return unit
+
+
+def test_the_sockets_are_where_the_daemon_would_listen() -> None:
+    """By name and by address, so that enabling them changes nothing for clients."""
+    sockets = [read_unit(name)["Socket"] for name in SOCKETS]
+    listening = {one["FileDescriptorName"]: one["ListenStream"] for one in sockets}
+    assert {"api": Config().api.listen, "ops": Config().ops.listen} == listening
+    assert {"grillo-dispatcher.service"} == {one["Service"] for one in sockets}
+
+
+def test_both_services_are_shut_in_alike() -> None:
+    """What the daemon may not do, a migration need not either; but each has its own login."""
+    daemon, migrate = (
+        read_unit(name)["Service"] for name in (UNIT.name, "grillo-dispatcher-migrate.service")
+    )
+    sandbox = [key for key in daemon if key.startswith(("Protect", "Private", "Restrict", "System", "Capab"))]
+    assert len(sandbox) > 15
+    assert [] == [key for key in sandbox if daemon[key] != migrate.get(key)]
+    assert migrate["LoadCredential"] == "database_url:/etc/grillo-dispatcher/owner_database_url"
+
+
+def test_the_unit_fits_the_defaults() -> None:
+    """The manager must not kill what the dispatcher still drains, and must leave it enough files."""
+    unit = read_unit(UNIT.name)
     service, delivery = unit["Service"], Config().delivery
     assert float(service["TimeoutStopSec"]) > delivery.drain_s >= delivery.timeout_s
     assert int(service["LimitNOFILE"]) > delivery.max_in_flight
