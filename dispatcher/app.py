@@ -23,6 +23,7 @@ from dispatcher.config import Config, listen_address
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.errors import DrainExpired, OperatorError
 from dispatcher.core.ids import DeliveryIds
+from dispatcher.daemon.gauges import show_process
 from dispatcher.daemon.housekeeping import Housekeeping
 from dispatcher.daemon.leadership import Leadership
 from dispatcher.daemon.ops import create_ops_app
@@ -96,6 +97,7 @@ async def _serve(config: Config) -> int:
             metrics=metrics,
             health=health,
         )
+        show_process(process)
         leadership = Leadership(process)
 
         def problems() -> list[str]:

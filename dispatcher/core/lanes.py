@@ -64,7 +64,8 @@ class Pending:
     """One attempt that is to be made."""
 
     __slots__ = (
-        *("attempt_no", "batch", "failures", "in_flight", "key", "lane", "payload", "state", "trigger"),
+        *("attempt_no", "batch", "due_at", "failures", "in_flight", "key", "lane", "payload", "state"),
+        "trigger",
     )
 
     def __init__(
@@ -87,6 +88,7 @@ class Pending:
         self.state = state
         self.failures = failures
         self.in_flight = False
+        self.due_at = payload.recorded_at  # a retry has one of its own
         self.batch = batch  # of the fan-out that brought it here; None when it was read back
 
 
@@ -245,6 +247,21 @@ class Lanes:
         others, and a burst to few webhooks need not be written and read back.
         """
         return max(self._limits.max_held_per_webhook, (self._room[lane] - self.held) // 2)
+
+    def due_since(self, lane: Lane) -> dt.datetime | None:
+        """Give since when that queued attempt is due which has waited longest though its webhook has a slot.
+
+        None where there is no such one. Looks at each webhook whose turn it may be: not for the hot path.
+        """
+        most = self._limits.max_in_flight_per_webhook
+        return min(
+            (
+                queue.items[0].due_at
+                for queue in self._turns[lane]
+                if queue.items and self._flying.get(queue.webhook_id, 0) < most
+            ),
+            default=None,
+        )
 
     def crowded(self, lane: Lane) -> bool:
         """Say whether more than half of the room that a lane may fill is taken."""

@@ -12,8 +12,8 @@ from dispatcher.core.lanes import Lane, Pending
 from dispatcher.core.outcome import Answered, NoAnswer, Outcome, error_class
 from dispatcher.store.ledger import FactRow
 from dispatcher.store.registry import Webhook
+from dispatcher.telemetry.lane_metrics import LaneMetrics
 from dispatcher.telemetry.log import canonical_line
-from dispatcher.telemetry.metrics import LaneMetrics
 
 _LANE_NAMES: Final = tuple(lane.name.lower() for lane in Lane)
 _NUL: Final = str.maketrans({"\x00": "\ufffd"})
@@ -87,6 +87,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
             metrics.attempted("delivered", None, duration_s)
         else:
             metrics.attempted("retry" if verdict.state is State.PENDING else "failed", error, duration_s)
+        metrics.took(self.outcome.timings)
         since_recorded_s = (self.started_at - pending.payload.recorded_at).total_seconds()
         if pending.trigger is Trigger.FIRST and pending.attempt_no == 1:
             metrics.sent_s.observe(since_recorded_s)

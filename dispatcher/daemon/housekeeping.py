@@ -25,6 +25,7 @@ class Housekeeping:
         self._link = process.database.link("housekeeping")
         self._retention = process.config.retention
         self._outage = process.outage
+        self._partitions_end = process.metrics.partitions_end
         self._leading = leading
 
     async def run(self) -> None:
@@ -38,6 +39,9 @@ class Housekeeping:
         row = await self._link.fetchrow("create_partitions", self._retention.months_ahead)
         if row is not None and row[0]:
             log.info("partitions made", count=row[0])
+        end = await self._link.fetchrow("partitions_end")
+        if end is not None and end[0] is not None:
+            self._partitions_end.set(end[0].timestamp())
         before = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=self._retention.days)
         while True:
             # Slow is not away: it looks at every delivery of the month.

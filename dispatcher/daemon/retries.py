@@ -190,6 +190,7 @@ class Retries:
                 state=row.state,
                 failures=row.failures,
             )
+            pending.due_at = row.due_at
             admitted.append((pending, row.due_at))
         return answer in {Admission.ADMITTED, Admission.HELD}
 

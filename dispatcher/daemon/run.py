@@ -25,6 +25,7 @@ from dispatcher.daemon.attempts import Attempts
 from dispatcher.daemon.checkpoints import Checkpoints
 from dispatcher.daemon.disabler import Disabler
 from dispatcher.daemon.doorbell import Doorbell
+from dispatcher.daemon.gauges import show_run
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.recorder import Recorder
 from dispatcher.daemon.recoveries import Recoveries
@@ -100,10 +101,7 @@ class Run:
         self._disabler = Disabler(shared, Streaks(self._link("disabler"), run_id))
         self._cancellations: asyncio.Queue[Webhook] = asyncio.Queue()
         self._rescued = False
-        for lane in Lane:
-            series = process.metrics.lanes[lane.name.lower()]
-            series.queued.set_function(partial(self.lanes.queued_in.__getitem__, lane))
-            series.in_flight.set_function(partial(self.lanes.in_flight_in.__getitem__, lane))
+        show_run(process.metrics, self.lanes, self._registry)
 
     def _link(self, name: str, settings: Mapping[str, str] | None = None) -> Link:
         self._links.append(self._process.database.link(name, settings or {}))
@@ -152,6 +150,7 @@ class Run:
         except* DrainExpired as expired:
             raise DrainExpired(str(expired.exceptions[0])) from expired
         finally:
+            self._process.metrics.rest()
             for one in self._links:
                 await one.close()
 

@@ -105,7 +105,9 @@ class Tailer:
         """Follow the lane until cancelled."""
         while True:
             seen = self._doorbell.count
+            self._metrics.tail.begins()
             rows = await self._outage.patiently(self._name, self._step)
+            self._metrics.tail.rests()
             if rows:
                 self._doorbell.busy()
             else:
@@ -120,11 +122,9 @@ class Tailer:
         if not page.rows:
             self._position = Position.after(page.target)
             self._since = dt.datetime.now(dt.UTC).date()
-            self._metrics.lag_s.set(0)
             return 0
         self._metrics.rows_read.inc(len(page.rows))
-        oldest = page.rows[0].recorded_at
-        self._metrics.lag_s.set(max(0.0, (dt.datetime.now(dt.UTC) - oldest).total_seconds()))
+        self._metrics.tail.found(page.rows[0].recorded_at)
         if self._lane is not Lane.ALERT:
             await self._breathe()
         told = await self._registry.told_before(self._session, page.rows)
@@ -243,6 +243,9 @@ class Tailer:
                 else:
                     self._waiting.mark(self._lane, webhook_id, message.outbox_id)
         self._progress.opened(self._lane, batch, claimed_count)
+        now = dt.datetime.now(dt.UTC)
+        for message in messages:
+            self._metrics.fanned_out_s.observe((now - message.recorded_at).total_seconds())
         self._metrics.messages.inc(len(messages))
         self._metrics.deliveries.inc(deliveries)
         if claimed_count:

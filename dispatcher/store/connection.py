@@ -14,7 +14,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -251,6 +251,13 @@ class _Turn:
         self._link.give_back(self._connection, error)
 
 
+class PoolUse(NamedTuple):
+    """Connections of a pool."""
+
+    in_use: int
+    idle: int
+
+
 class Database:
     """Where PostgreSQL is: makes links for loops, and holds the small pool of the management API."""
 
@@ -281,6 +288,14 @@ class Database:
                         server_settings={"application_name": "dispatcher api", **_SERVER_SETTINGS},
                     )
             return self._pool
+
+    @property
+    def pool_use(self) -> PoolUse:
+        """How many connections the pool has."""
+        if self._pool is None:
+            return PoolUse(0, 0)
+        idle = self._pool.get_idle_size()
+        return PoolUse(self._pool.get_size() - idle, idle)
 
     @contextlib.asynccontextmanager
     async def acquire(self) -> AsyncIterator[asyncpg.Connection]:

@@ -192,3 +192,19 @@ def test_crowded_is_more_than_half_full() -> None:
     )
     put(full, 99, size=500)
     assert full.crowded(Lane.ALERT)
+
+
+def test_only_what_its_webhook_could_take_counts_as_due() -> None:
+    """A receiver whose slots are taken holds up itself; a retry counts from its own due time."""
+    full = lanes(in_flight=2, per_webhook=2)
+    assert full.due_since(Lane.ALERT) is None
+    for event in (1, 2, 3):
+        put(full, event, webhook=1, lane=Lane.ALERT)
+    assert full.due_since(Lane.ALERT) == NOW
+    assert [1, 2] == events(take_all(full))
+    assert full.due_since(Lane.ALERT) is None  # webhook 1 has no slot left: its third waits for itself
+    later = Pending(key(4, 2), Lane.RETRY, Payload("x.y", b"x", NOW, test=False))
+    later.due_at = NOW + dt.timedelta(minutes=5)
+    assert Admission.ADMITTED == full.admit(Lane.RETRY, later.key, 1)
+    full.push(later)
+    assert later.due_at == full.due_since(Lane.RETRY)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dispatcher.core.outcome import ErrorClass
+from dispatcher.core.outcome import ErrorClass, Timings
 from dispatcher.telemetry.health import Health
 from dispatcher.telemetry.histogram import Histogram
+from dispatcher.telemetry.lane_metrics import PHASES
 from dispatcher.telemetry.metrics import LANES, WAKEUP_SOURCES, Metrics
+from dispatcher.telemetry.tail_clock import since_s
 
 
 def test_a_histogram_counts_up_to_and_including_each_bound() -> None:
@@ -98,3 +102,50 @@ def test_a_loop_that_ended_is_not_missed() -> None:
     health.forget("tail")
     now_s[0] = 9.0
     assert [] == health.late()
+
+
+def test_the_lag_of_a_tail_that_hangs_grows() -> None:
+    """Reckoned when it is asked for: a loop that stands still sets nothing."""
+    metrics = Metrics()
+    tail = metrics.lanes["alert"].tail
+    lag = ("dispatcher_tail_lag_seconds", frozenset({("lane", "alert")}))
+    age = ("dispatcher_tail_step_age_seconds", frozenset({("lane", "alert")}))
+    assert (0.0, 0.0) == (samples(metrics)[lag], samples(metrics)[age])
+    tail.begins()
+    tail.found(dt.datetime.now(dt.UTC) - dt.timedelta(seconds=90))
+    first, second = samples(metrics), samples(metrics)
+    assert 90 <= first[lag] <= second[lag]
+    assert 0 < first[age] < second[age]
+    tail.rests()
+    assert (0.0, 0.0) == (samples(metrics)[lag], samples(metrics)[age])
+
+
+def test_a_moment_to_come_is_no_negative_age() -> None:
+    """Clocks differ."""
+    assert 0 == since_s(dt.datetime.now(dt.UTC) + dt.timedelta(hours=1))
+    assert 0 == since_s(None)
+
+
+def test_phases_that_did_not_take_place_are_not_counted() -> None:
+    """On a kept connection there is but the answer's first byte."""
+    metrics = Metrics()
+    metrics.lanes["alert"].took(Timings(first_byte_ms=20.0))
+    metrics.lanes["retry"].took(Timings(dns_ms=1.0, connect_ms=2.0, tls_ms=30.0, first_byte_ms=20.0))
+    page = samples(metrics)
+    name = "dispatcher_attempt_phase_seconds"
+    counts = [page[f"{name}_count", frozenset({("phase", phase)})] for phase in PHASES]
+    assert [1.0, 1.0, 1.0, 2.0] == counts
+    assert 0.03 == page[f"{name}_sum", frozenset({("phase", "tls")})]
+
+
+def test_what_a_run_held_is_forgotten_with_it() -> None:
+    """A standby must not show what it held when it led."""
+    metrics = Metrics()
+    metrics.held.set_function(lambda: 7)
+    metrics.lanes["alert"].due_age_s.set_function(lambda: 99)
+    held = ("dispatcher_deliveries_held", frozenset[tuple[str, str]]())
+    assert 7 == samples(metrics)[held]
+    metrics.rest()
+    page = samples(metrics)
+    age = page["dispatcher_oldest_due_delivery_age_seconds", frozenset({("lane", "alert")})]
+    assert (0.0, 0.0) == (page[held], age)

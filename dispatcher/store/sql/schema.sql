@@ -4,6 +4,11 @@ select schema_version from installation;
 -- create_partitions: the partitions of this month and of $1 months to come
 select create_partitions(current_date, (current_date + make_interval(months => $1))::date);
 
+-- partitions_end: until when there are partitions: the end of the last month
+select (max(to_date(right(c.relname, 7), 'YYYY"m"MM')) + interval '1 month')::timestamp at time zone 'UTC' as moment
+  from pg_inherits h join pg_class c on c.oid = h.inhrelid
+ where h.inhparent = 'public.outbox'::regclass;
+
 -- drop_oldest_month: the oldest month that ended before $1, if everything in it is finished
 select drop_oldest_month($1);
 
