@@ -662,21 +662,21 @@ end $$;
 create function outbox_accept() returns trigger
     language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 declare
-    fits   boolean;
-    awake  boolean;
-    parsed jsonb;
+    fits     boolean;
+    awake    boolean;
+    complete boolean;
+    parsed   jsonb;
 begin
-    select t.lane, pg_current_xact_id(),
-           case when jsonb_typeof(read.parsed -> 'event_id') = 'string' then read.parsed ->> 'event_id' end,
-           coalesce(new.network_id, nullif(read.parsed ->> 'network_id', '')),
+    select t.lane, pg_current_xact_id(), named.event_id, named.network_id,
            read.parsed @@ t.rule and not jsonb_path_exists(read.parsed, '$.**{65}')
                and new.occurred_at between '0001-01-02 00:00+00' and '9999-12-30 00:00+00'
                and new.network_id is distinct from '',
-           -- The doorbell: the lock is held exclusively by the dispatcher while it sleeps. NOTIFY from every
-           -- INSERT would cost producers most of their rate (commits that notify are serial).
-           case when pg_try_advisory_lock_shared(1735550316, 1)
-                then pg_advisory_unlock_shared(1735550316, 1) else false end
-      into new.lane, new.xid, new.event_id, new.network_id, fits, awake
+           -- The doorbell: the dispatcher holds the lane's lock exclusively while it is to be rung for. NOTIFY
+           -- from every INSERT would cost producers most of their rate (commits that notify are serial).
+           case when pg_try_advisory_lock_shared(1735550316, 16 + t.lane)
+                then pg_advisory_unlock_shared(1735550316, 16 + t.lane) else false end,
+           new.dedup_key is null and (named.network_id is not null or named.event_id is null)
+      into new.lane, new.xid, new.event_id, new.network_id, fits, awake, complete
       from public.event_type t
      cross join lateral (select new.data::text as source) as given
      cross join lateral (
@@ -687,7 +687,15 @@ begin
                         and octet_length(given.source) <= 1000
                        then given.source::jsonb end as parsed
            offset 0) as read
+     cross join lateral (
+           select case when jsonb_typeof(read.parsed -> 'event_id') = 'string'
+                       then read.parsed ->> 'event_id' end as event_id,
+                  coalesce(new.network_id, nullif(read.parsed ->> 'network_id', '')) as network_id
+           offset 0) as named
      where t.name = new.type;
+    if fits and complete and awake then
+        return new;
+    end if;
     if fits is not true then
         parsed := outbox_examine(new.type, new.data::text, new.occurred_at, new.network_id);
         new.event_id := case when jsonb_typeof(parsed -> 'event_id') = 'string' then parsed ->> 'event_id' end;

@@ -1,32 +1,89 @@
-"""Wakes the tails: polls one snapshot for all lanes while rows arrive, and lets producers ring otherwise.
+"""Wakes the tails: lets producers ring while events are few, and polls while they are many.
 
 How this works. A wake-up is a hint, never a message: a tail that is woken reads, and finds something or not.
-While rows arrive the loop polls every 2 ms; an unchanged snapshot means that nothing was committed anywhere,
-and wakes nobody. After a quiet moment it takes a lock that makes every INSERT ring, looks once more, and then
-waits for the bell, polling ten times a second whatever happens. A transaction that had inserted before the
-lock was taken does not ring when it commits: so polling stays fast while transactions of that moment are
-open, up to a second.
+Each lane has a bell of its own. While it is *armed* (a lock is held that every INSERT tests), an INSERT
+rings; one snapshot ten times a second stands behind all bells, whatever happens: an unchanged snapshot means
+that nothing was committed anywhere. A NOTIFY makes commits serial, so a lane that rings too often is disarmed
+and polled every 2 ms instead, until a quiet moment: a storm of sensors neither slows its producers down nor
+takes the bell from the alerts. A transaction that had inserted before the bell was armed does not ring when
+it commits: so polling stays fast while transactions of that moment are open, up to a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import Final
-
-import structlog
 
 from dispatcher.core.lanes import TAILED, Lane
 from dispatcher.core.snapshot import Snapshot
+from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.shared import Shared
 from dispatcher.store.wakeup import Wakeup
 
 _LATE_S: Final = 10.0  # without a snapshot for this long, the loop is not well
-_LINGER_S: Final = 1.0  # for transactions that were open when we went to sleep
-_AFTER_A_RING_S: Final = 0.005
+_LINGER_S: Final = 1.0  # for transactions that were open when the bell was armed
 _WITHOUT_BELL_S: Final = 0.01  # idle poll where producers may not ring
+_MOST_RINGS: Final = 64  # within a second; more would hold up the producers' commits
 
-log = structlog.get_logger("tail")
+
+class _Bell:
+    """One lane's bell: whether it is armed, and when the lane is to look again."""
+
+    def __init__(self, lane: Lane, busy_poll_s: float, idle_poll_s: float, idle_after_s: float) -> None:
+        self.lane = lane
+        self.woken = asyncio.Event()
+        self.armed = False
+        self.next_look = 0.0
+        self.seen = (0, "")
+        self._busy_poll_s = busy_poll_s
+        self._idle_poll_s = idle_poll_s
+        self._idle_after_s = idle_after_s
+        self._rung: deque[float] = deque(maxlen=_MOST_RINGS)
+        self._busy_until = 0.0
+        self._open_then: frozenset[int] | None = None
+        self._linger_until = 0.0
+
+    def rung(self) -> bool:
+        """Count a ring; true when there have been too many."""
+        now = time.monotonic()
+        often = len(self._rung) == _MOST_RINGS and now - self._rung[0] < 1.0
+        self._rung.append(now)
+        if often:
+            self._busy_until = now + self._idle_after_s
+            self.next_look = now
+        return often
+
+    def found(self) -> None:
+        """Rows were found; where nothing rings, look again soon."""
+        if not self.armed:
+            self._busy_until = time.monotonic() + self._idle_after_s
+
+    async def turn(self, wakeup: Wakeup, outage: Outage, snapshot: str, *, may_ring: bool) -> float:
+        """Arm or disarm the bell; give in how many seconds the lane is to be looked at again."""
+        self.armed = self.armed and (
+            wakeup.armed(self.lane) or not may_ring
+        )  # a lost connection lost the lock
+        now = time.monotonic()
+        if now < self._busy_until:
+            if self.armed:
+                await outage.patiently("doorbell", lambda: wakeup.disarm(self.lane))
+                self.armed = False
+            return self._busy_poll_s
+        if not self.armed:
+            self.armed = not may_ring or await outage.patiently("doorbell", lambda: wakeup.arm(self.lane))
+            self._open_then = None
+            return 0.0 if self.armed else self._busy_poll_s  # look once more, now that they ring
+        if self._open_then is None:
+            # A transaction has its id before it tests the lock: who did not ring is in this list.
+            self._open_then = Snapshot.parse(snapshot).open_xids
+            self._linger_until = now + _LINGER_S
+        if self._open_then and now < self._linger_until:
+            if self._open_then & Snapshot.parse(snapshot).open_xids:
+                return self._busy_poll_s
+            self._open_then = frozenset()
+        return self._idle_poll_s if may_ring else min(_WITHOUT_BELL_S, self._idle_poll_s)
 
 
 class Doorbell:
@@ -34,15 +91,12 @@ class Doorbell:
 
     def __init__(self, shared: Shared) -> None:
         config = shared.process.config.tail
-        self._busy_poll_s = config.busy_poll_ms / 1000
-        self._idle_poll_s = config.idle_poll_ms / 1000
-        self._idle_after_s = config.idle_after_ms / 1000
+        milliseconds = (config.busy_poll_ms, config.idle_poll_ms, config.idle_after_ms)
+        self._bells = tuple(_Bell(lane, *(one / 1000 for one in milliseconds)) for lane in TAILED)
         self._outage = shared.outage
         self._wakeups = shared.metrics.wakeups
         self._pulse = shared.process.health.pulse("doorbell", _LATE_S)
-        self._lanes = tuple(asyncio.Event() for _ in TAILED)
-        self._ring = asyncio.Event()
-        self._busy_until = 0.0
+        self._look = asyncio.Event()
         self.due = asyncio.Event()  # somebody appended a fact that is due
         self.count = 0  # wake-ups so far
 
@@ -51,68 +105,52 @@ class Doorbell:
         if payload == "due":
             self.due.set()
         elif payload in {"0", "1", "2"}:
+            bell = self._bells[int(payload)]
             self._wakeups["doorbell"].inc()
-            self._wake(TAILED[int(payload)])
-            # The lane that rang has PostgreSQL and this loop for itself for a moment.
-            asyncio.get_running_loop().call_later(_AFTER_A_RING_S, self.busy)
+            self._wake(bell)
+            if bell.rung():
+                self._look.set()
 
-    def busy(self) -> None:
-        """Rows are arriving: poll fast for a while."""
-        self._busy_until = time.monotonic() + self._idle_after_s
-        self._ring.set()
+    def found(self, lane: Lane) -> None:
+        """Note that a lane found rows."""
+        self._bells[lane].found()
+
+    def polled(self, lane: Lane) -> bool:
+        """Say whether a lane has so many events that it is polled."""
+        return not self._bells[lane].armed
 
     async def rings(self, lane: Lane, seen: int) -> None:
         """Wait until a lane should look again; at once if anything happened since `count` was `seen`."""
-        event = self._lanes[lane]
+        woken = self._bells[lane].woken
         if seen == self.count:
-            await event.wait()
-        event.clear()
+            await woken.wait()
+        woken.clear()
 
-    def _wake(self, *lanes: Lane) -> None:
+    def _wake(self, bell: _Bell) -> None:
         self.count += 1
-        for lane in lanes:
-            self._lanes[lane].set()
+        bell.woken.set()
 
     async def run(self, wakeup: Wakeup, *, may_ring: bool) -> None:
         """Watch until cancelled; `may_ring` is false where a producer that rings would break."""
         loop = asyncio.get_running_loop()
-        last = (0, "")
-        asleep = False
-        open_then: frozenset[int] | None = None
-        linger_until = 0.0
         while True:
-            self._ring.clear()
+            self._look.clear()
             text = await self._outage.patiently("doorbell", wakeup.snapshot)
             self._pulse.beat()
-            now = time.monotonic()
             # After a crash of the server the same text may stand for other transactions (decision 5).
-            if (wakeup.sessions, text) != last:
-                self._wakeups["idle_poll" if asleep else "busy_poll"].inc()
-                self._wake(*TAILED)
-                last = (wakeup.sessions, text)
-            asleep = asleep and (wakeup.asleep or not may_ring)  # a lost connection lost the lock
-            if now < self._busy_until:
-                if asleep:
-                    await self._outage.patiently("doorbell", wakeup.wake)
-                    asleep = False
-                pause_s = self._busy_poll_s
-            elif not asleep:
-                asleep = not may_ring or await self._outage.patiently("doorbell", wakeup.sleep)
-                open_then = None
-                pause_s = self._busy_poll_s if not asleep else 0.0  # look once more, now that they ring
-            elif open_then is None:
-                # A transaction has its id before it tests the lock: who did not ring is in this list.
-                open_then = Snapshot.parse(text).open_xids
-                linger_until = now + _LINGER_S
-                pause_s = self._busy_poll_s if open_then else self._idle_s(may_ring=may_ring)
-            elif now < linger_until and open_then & Snapshot.parse(text).open_xids:
-                pause_s = self._busy_poll_s
-            else:
-                pause_s = self._idle_s(may_ring=may_ring)
+            present = (wakeup.sessions, text)
+            now = time.monotonic()
+            for bell in self._bells:
+                if bell.next_look > now:
+                    continue
+                if bell.seen != present:
+                    self._wakeups["idle_poll" if bell.armed else "busy_poll"].inc()
+                    bell.seen = present
+                    self._wake(bell)
+                bell.next_look = now + await bell.turn(wakeup, self._outage, text, may_ring=may_ring)
             # A timer that rings costs a third of a timeout that cancels, and this turns ten times a second.
-            timer = loop.call_later(pause_s, self._ring.set)
-            await self._ring.wait()
-            timer.cancel()
-
-    def _idle_s(self, *, may_ring: bool) -> float:
-        return self._idle_poll_s if may_ring else min(_WITHOUT_BELL_S, self._idle_poll_s)
+            until_s = min(bell.next_look for bell in self._bells) - time.monotonic()
+            if until_s > 0:
+                timer = loop.call_later(until_s, self._look.set)
+                await self._look.wait()
+                timer.cancel()

@@ -1,4 +1,4 @@
-"""The doorbell's wiring: LISTEN, and the lock that says to producers "I sleep, ring"."""
+"""The doorbell's wiring: LISTEN, and each lane's lock that says to producers "ring"."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from asyncpg.prepared_stmt import PreparedStatement
 from dispatcher.store.connection import Link
 
 CHANNEL: Final = "dispatcher_outbox"  # payload: a lane's number, or `due`
-_LOCK: Final = (1735550316, 1)
+_LOCK: Final = 1735550316
+_FIRST_LANE: Final = 16  # the second key of the first lane's lock; `outbox_accept` in schema.sql has the same
 _ANSWER_S: Final = 3.0  # a snapshot takes microseconds: whoever does not answer by then will not ring either
 
 
 class Wakeup:
-    """One session that listens, and holds the lock while the dispatcher sleeps.
+    """One session that listens, and holds the locks of the lanes whose bells are armed.
 
-    Every INSERT tests the lock (`outbox_accept` in schema.sql) and notifies only when it is held.
+    Every INSERT tests its lane's lock (`outbox_accept` in schema.sql) and notifies only when it is held.
     """
 
     def __init__(self, link: Link, on_ring: Callable[[str], None]) -> None:
@@ -26,13 +27,12 @@ class Wakeup:
         self._on_ring = on_ring
         self._snapshot: PreparedStatement
         self._listening: asyncpg.Connection | None = None
-        self._locked: asyncpg.Connection | None = None
+        self._armed: set[int] = set()
         self.sessions = 0  # how often listening began: what is known from before says nothing any more
 
-    @property
-    def asleep(self) -> bool:
-        """Whether producers are asked to ring, as far as we know."""
-        return self._locked is not None
+    def armed(self, lane: int) -> bool:
+        """Whether a lane's producers are asked to ring, as far as we know."""
+        return lane in self._armed
 
     async def snapshot(self) -> str:
         """Give the present snapshot as text, listening from before it was taken."""
@@ -41,7 +41,7 @@ class Wakeup:
                 self._snapshot = await connection.prepare("select pg_current_snapshot()::text")
                 await connection.add_listener(CHANNEL, self._heard)
                 self._listening = connection
-                self._locked = self._locked if self._locked is connection else None
+                self._armed.clear()
                 self.sessions += 1
             text: str = await self._snapshot.fetchval(timeout=min(_ANSWER_S, self._link.statement_timeout_s))
             return text
@@ -53,27 +53,26 @@ class Wakeup:
                 await connection.fetchval("select current_setting('max_prepared_transactions')::int > 0")
             )
 
-    async def sleep(self) -> bool:
-        """Ask producers to ring; false while one of them is testing the lock at this moment."""
+    async def arm(self, lane: int) -> bool:
+        """Ask a lane's producers to ring; false while one of them is testing the lock at this moment."""
         async with self._link.use() as connection:
-            if self._locked is connection:
-                return True
             # The transaction id makes the next snapshot list every transaction that tested the lock before:
             # a snapshot's upper bound is the newest id that has ended, and it lists none above that.
             taken: bool = await connection.fetchval(
                 "select case when pg_try_advisory_lock($1, $2) then pg_current_xact_id() end is not null",
-                *_LOCK,
+                _LOCK,
+                _FIRST_LANE + lane,
             )
-            if taken:
-                self._locked = connection
+            if taken and self._listening is connection:
+                self._armed.add(lane)
             return taken
 
-    async def wake(self) -> None:
-        """Tell producers not to ring any more."""
+    async def disarm(self, lane: int) -> None:
+        """Tell a lane's producers not to ring any more."""
         async with self._link.use() as connection:
-            if self._locked is not None and self._locked is connection:
-                self._locked = None
-                await connection.fetchval("select pg_advisory_unlock($1, $2)", *_LOCK)
+            if lane in self._armed:  # else a lost connection lost the lock
+                self._armed.discard(lane)
+                await connection.fetchval("select pg_advisory_unlock($1, $2)", _LOCK, _FIRST_LANE + lane)
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self._on_ring(str(payload))

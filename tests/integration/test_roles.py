@@ -189,8 +189,8 @@ async def test_daemon_does_its_work(database: Database, daemon: Login) -> None:
         wakeup = Wakeup(one.store.link("doorbell"), lambda _: None)
         assert await wakeup.snapshot()
         await wakeup.two_phase()
-        assert await wakeup.sleep()
-        await wakeup.wake()
+        assert await wakeup.arm(Lane.ALERT)
+        await wakeup.disarm(Lane.ALERT)
 
         await one.shared.process.lease.renew()
         await backlog.runs_ended(one.shared.run_id, [one.shared.run_id], "clean")

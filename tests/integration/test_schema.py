@@ -182,10 +182,10 @@ async def test_two_producers_with_one_key(
         await looking.close()
 
 
-async def test_producers_ring_only_for_a_sleeper(database: Database, connection: asyncpg.Connection) -> None:
-    """While the dispatcher holds its lock each transaction rings once for a lane; else none does.
+async def test_producers_ring_only_where_asked_to(database: Database, connection: asyncpg.Connection) -> None:
+    """While the dispatcher holds a lane's lock each transaction rings once for it; else none does.
 
-    One that rang cannot be prepared, which is why the dispatcher does not sleep where some might.
+    One that rang cannot be prepared, which is why no bell is armed where some might be.
     """
     rung: list[str] = []
     sleeper = await database.connect()
@@ -200,7 +200,7 @@ async def test_producers_ring_only_for_a_sleeper(database: Database, connection:
         await insert(connection)
         await prepared("awake")
         await connection.execute("rollback prepared 'awake'")
-        assert await sleeper.fetchval("select pg_try_advisory_lock(1735550316, 1)")
+        assert await sleeper.fetchval("select pg_try_advisory_lock(1735550316, 16)")
         async with connection.transaction():
             for _ in range(3):
                 await insert(connection)
@@ -209,7 +209,7 @@ async def test_producers_ring_only_for_a_sleeper(database: Database, connection:
         with refused(asyncpg.FeatureNotSupportedError, "NOTIFY"):
             await prepared("asleep")
         await connection.execute("rollback")
-        await sleeper.fetchval("select pg_advisory_unlock(1735550316, 1)")
+        await sleeper.fetchval("select pg_advisory_unlock(1735550316, 16)")
         await insert(connection)
         await sleeper.fetchval("select 1")
         assert ["0"] == rung
