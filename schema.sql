@@ -75,6 +75,15 @@ create table api_key (
     last_used_at    timestamptz
 );
 
+-- Who is logged in to the dashboard. An ordinary table: what has expired is deleted.
+create table dashboard_session (
+    hash       bytea primary key,   -- SHA-256 of the token in the cookie
+    api_key_id bigint not null references api_key (id),
+    created_at timestamptz not null default now(),
+    used_at    timestamptz not null default now()
+);
+create index dashboard_session_by_use on dashboard_session (used_at);
+
 -- ---------------------------------------------------------------------------------------------------
 -- Event types
 -- ---------------------------------------------------------------------------------------------------
@@ -814,7 +823,7 @@ begin
         grant select, insert on all tables in schema public to dispatcher_daemon;
         grant update on webhook, organization, api_key, lease, registry_version, event_type to dispatcher_daemon;
         grant update (key_check) on installation to dispatcher_daemon;
-        grant update, delete on idempotency_key to dispatcher_daemon;
+        grant update, delete on idempotency_key, dashboard_session to dispatcher_daemon;
         grant delete on organization_network to dispatcher_daemon;
         grant usage on all sequences in schema public to dispatcher_daemon;
         grant execute on function create_partitions(date, date), drop_oldest_month(date) to dispatcher_daemon;

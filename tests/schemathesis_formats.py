@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from dispatcher.api.conditions import FILTER_SCHEMA
-from dispatcher.api.cursor import write_cursor
+from dispatcher.core.cursor import write_cursor
 from dispatcher.core.filter_form import filter_problems
 from dispatcher.core.ids import OutboxId
 from dispatcher.core.webhook import PROTECTED_HEADERS, is_credential

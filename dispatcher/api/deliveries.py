@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dispatcher.api.cursor import read_cursor, write_cursor
 from dispatcher.api.delivery_shapes import attempt_shape, delivery_shape
 from dispatcher.api.form import NoFields
 from dispatcher.api.moments import read_moment
@@ -14,14 +13,12 @@ from dispatcher.api.problems import Detail, Problem, conflict, invalid_request, 
 from dispatcher.api.routing import Answer, Call, Route, pages
 from dispatcher.api.shapes import DeliveriesQuery, Delivery, DeliveryDetail, SendTest
 from dispatcher.api.webhooks import find
+from dispatcher.core.cursor import read_cursor, write_cursor
 from dispatcher.core.webhook import closest
-from dispatcher.store import event_types, history, redelivery, webhooks
+from dispatcher.store import drills, event_types, history, redelivery, webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_TEST_TYPE: Final = "webhook.test"
-_TEST_MESSAGE: Final = "This is a test. No earthquake has happened and no sensor has changed."
 
 
 async def list_all(call: Call) -> Answer | Problem:
@@ -97,16 +94,9 @@ async def send_test(call: Call) -> Answer | Problem:
     wanted: SendTest | Problem = call.body.read()
     if isinstance(wanted, Problem):
         return wanted
-    if wanted.event == _TEST_TYPE:
-        data = {"webhook_id": webhook.public_id, "message": _TEST_MESSAGE}
-        data_text: str | None = msgspec.json.encode(data).decode()
-    else:
-        data_text = await event_types.sample(call.context.database, wanted.event)
-    if data_text is None:
+    sent = await drills.send(call.context.database, webhook, wanted.event, actor=call.key.public_id)
+    if sent is None:
         return not_found("event type")
-    sent = await webhooks.send_test(
-        call.context.database, webhook, wanted.event, data_text, actor=call.key.public_id
-    )
     delivery = history.Delivery(
         key=sent.key,
         type=wanted.event,

@@ -12,19 +12,15 @@ from dispatcher.api.routing import Answer, Call, Route, pages
 from dispatcher.api.shapes import ListQuery, Recover, Recovery, RecoveryCounts
 from dispatcher.api.webhooks import find
 from dispatcher.store import recoveries
+from dispatcher.store.recovery_count import LONGEST_WINDOW, count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dispatcher.api.vocabulary import RecoveryStatus
-    from dispatcher.store.recoveries import Asked, Counts, Phase, Place, Walk, Window
+    from dispatcher.store.recoveries import Asked, Counts, Phase, Window
     from dispatcher.store.webhooks import Webhook
 
-LONGEST_WINDOW: Final = dt.timedelta(days=31)
-COUNTED: Final = 10_000  # deliveries are counted up to this many
-_MOST_LOOKED_AT: Final = 100_000  # rows that one count may read
-_PAGE: Final = 1_000
-_ENDED: Final = frozenset({"completed", "stopped"})
 _STATUS: Final[Mapping[Phase, RecoveryStatus]] = {
     "closed": "running",
     "missing": "running",
@@ -46,7 +42,7 @@ async def recover(call: Call) -> Answer | Problem:
     walk = await recoveries.Walk.of(database, window)
     if walk.why_inactive is not None and not wanted.dry_run:
         return conflict("The webhook is not active: nothing but tests is sent to it. Activate it first.")
-    counted, counted_all = await _count(walk, window)
+    counted, counted_all = await count(walk, window)
     asked = recoveries.Asked(secrets.token_bytes(16), call.key.public_id, counted, counted_all)
     if wanted.dry_run:
         return Answer(202, _only_counted(webhook, window, asked))
@@ -103,24 +99,6 @@ def _read(call: Call, webhook: Webhook) -> tuple[Window, Recover] | Problem:
 
 def _repetitions(include: list[str]) -> list[str]:
     return ["must not name anything twice"] if len(set(include)) < len(include) else []
-
-
-async def _count(walk: Walk, window: Window) -> tuple[Counts, bool]:
-    """Count what a window holds, with bounded work; and say whether that is all of it."""
-    counts, looked_at = recoveries.Counts(), 0
-    place: Place = window.beginning
-    while place.phase not in _ENDED:
-        if counts.total >= COUNTED or looked_at >= _MOST_LOOKED_AT:
-            return counts, False
-        found = await walk.page(place, min(_PAGE, COUNTED - counts.total))
-        counts = recoveries.Counts(
-            counts.failed + found.counts.failed,
-            counts.cancelled + found.counts.cancelled,
-            counts.missing + found.counts.missing,
-        )
-        looked_at += found.looked_at
-        place = found.following
-    return counts, True
 
 
 def _shape(row: recoveries.Recovery, webhook: Webhook) -> Recovery:

@@ -15,10 +15,9 @@ from dispatcher.api.form import Form, NoFields
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from dispatcher.api.auth import Scope
     from dispatcher.api.context import ApiContext
     from dispatcher.api.problems import Problem
-    from dispatcher.store.accounts import Key
+    from dispatcher.store.accounts import Key, Scope
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 
 from dispatcher.api import idempotency
-from dispatcher.api.auth import allows, authenticate
+from dispatcher.api.auth import authenticate
 from dispatcher.api.form import Form, NoFields, read_json
 from dispatcher.api.problems import (
     BODY,
@@ -99,7 +99,7 @@ async def _admit(
     request[_ALLOWANCE] = allowance.headers(time.time())
     if allowance.exceeded:
         return rate_limit_exceeded(allowance.reset_s)
-    return key if allows(key, route.scope) else forbidden(route.scope)
+    return key if key.allows(route.scope) else forbidden(route.scope)
 
 
 async def _read_body(request: web.Request) -> dict[str, Any] | Problem:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,7 +35,6 @@ from dispatcher.store import accounts, event_types, webhooks
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SECRET_BYTES: Final = 32  # Standard Webhooks asks for 24 to 64
 _FIELDS: Final = (
     "url",
     "events",
@@ -58,7 +55,7 @@ async def create(call: Call) -> Answer | Problem:
     wanted: CreateWebhook | Problem = call.body.read()
     if isinstance(wanted, Problem):
         return wanted
-    secret = wanted.secret or _new_secret()
+    secret = wanted.secret or webhooks.new_secret()
     made = await webhooks.create(
         call.context.database,
         call.context.vault,
@@ -140,7 +137,7 @@ async def rotate_secret(call: Call) -> Answer | Problem:
     if isinstance(wanted, Problem):
         return wanted
     webhook_id = call.path["webhook_id"]
-    secret = wanted.secret or _new_secret()
+    secret = wanted.secret or webhooks.new_secret()
     takes_over_at = await webhooks.rotate_secret(
         call.context.database,
         call.context.vault,
@@ -234,10 +231,6 @@ def _stored(
     if fields.get("ca_certificates"):
         fields["ca_certificates"] = read_certificates(fields["ca_certificates"])
     return fields
-
-
-def _new_secret() -> str:
-    return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 ROUTES: Final = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from dispatcher.store.queries import QUERIES
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import asyncpg
 
@@ -25,6 +25,14 @@ WRITE: Final = "write:webhooks"
 ADMIN: Final = "admin"
 SCOPES: Final = (READ, WRITE, ADMIN)
 _HINT_CHARACTERS: Final = 4
+
+Scope = Literal["read:webhooks", "write:webhooks"]
+
+# Who may write may read, as with GitHub's and Stripe's keys; admin may do everything.
+_OPENED_BY: Final[Mapping[Scope, frozenset[str]]] = {
+    READ: frozenset({READ, WRITE, ADMIN}),
+    WRITE: frozenset({WRITE, ADMIN}),
+}
 
 
 class Organization(msgspec.Struct, frozen=True):
@@ -43,6 +51,10 @@ class Key(msgspec.Struct, frozen=True):
     public_id: str
     organization_id: int
     scopes: frozenset[str]
+
+    def allows(self, scope: Scope) -> bool:
+        """Say whether it has a scope, by itself or by a wider one."""
+        return not self.scopes.isdisjoint(_OPENED_BY[scope])
 
 
 class ListedKey(msgspec.Struct, frozen=True):

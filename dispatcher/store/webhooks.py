@@ -6,8 +6,9 @@ from which the daemon learns of it.
 
 from __future__ import annotations
 
+import base64
 import secrets
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from dispatcher.store.connection import Database
     from dispatcher.store.vault import Vault
+
+_SECRET_BYTES: Final = 32  # Standard Webhooks asks for 24 to 64
 
 PayloadKind = Literal["standard", "full"]
 HealthState = Literal["healthy", "failing", "disabled", "idle"]
@@ -86,6 +89,11 @@ class NewTest(msgspec.Struct, frozen=True):
     recorded_at: dt.datetime
 
 
+def new_secret() -> str:
+    """Make a secret, for a webhook whose subscriber brought none."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
+
+
 def _anything(_: Webhook) -> bool:
     return True
 
@@ -124,12 +132,23 @@ async def create(
 
 
 async def page(
-    database: Database, vault: Vault, organization_id: int, *, offset: int, limit: int
+    database: Database,
+    vault: Vault,
+    organization_id: int,
+    *,
+    offset: int,
+    limit: int,
+    containing: str | None = None,
+    active: bool | None = None,
 ) -> tuple[list[Webhook], int]:
-    """Give a page of an organization's webhooks, the newest first, and how many there are."""
+    """Give a page of an organization's webhooks, the newest first, and how many there are.
+
+    `containing`: a part of the URL, the description or the id, whatever the case.
+    """
+    wanted = (organization_id, containing, active)
     async with database.acquire() as connection:
-        rows = await connection.fetch(QUERIES["webhooks"], organization_id, offset, limit)
-        total: int = await connection.fetchval(QUERIES["webhook_count"], organization_id)
+        rows = await connection.fetch(QUERIES["webhooks"], *wanted, offset, limit)
+        total: int = await connection.fetchval(QUERIES["webhook_count"], *wanted)
         health = await _health(connection, [row["id"] for row in rows])
     return [_webhook(row, health[row["id"]], vault) for row in rows], total
 

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from dispatcher.api.recoveries import COUNTED
 from dispatcher.store import accounts
+from dispatcher.store.recovery_count import COUNTED
 from tests.management import Management, management
 from tests.past import Past
 from tests.postgres import Database

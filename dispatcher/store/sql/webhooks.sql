@@ -6,15 +6,19 @@ returning id, public_id, url, events, network_ids, description, filter::text as 
           headers, ca_certificates, active, disabled_reason, created_at, updated_at,
        case when next_secret_at > now() then next_secret_at end as next_secret_at;
 
--- webhooks: a page of an organization's webhooks, the newest first
+-- webhooks: a page of an organization's webhooks, the newest first, those that hold $2, or are active or not
 select id, public_id, url, events, network_ids, description, filter::text as filter, payload,
        headers, ca_certificates, active, disabled_reason, created_at, updated_at,
        case when next_secret_at > now() then next_secret_at end as next_secret_at
   from webhook where organization_id = $1 and deleted_at is null
- order by id desc offset $2 limit $3;
+   and ($2::text is null or strpos(lower(public_id || ' ' || url || ' ' || description), lower($2)) > 0)
+   and ($3::boolean is null or active = $3)
+ order by id desc offset $4 limit $5;
 
--- webhook_count: how many webhooks an organization has
-select count(*) from webhook where organization_id = $1 and deleted_at is null;
+-- webhook_count: how many of those an organization has
+select count(*) from webhook where organization_id = $1 and deleted_at is null
+   and ($2::text is null or strpos(lower(public_id || ' ' || url || ' ' || description), lower($2)) > 0)
+   and ($3::boolean is null or active = $3);
 
 -- webhook: one webhook of an organization
 select id, public_id, url, events, network_ids, description, filter::text as filter, payload,
