@@ -30,6 +30,7 @@ from dispatcher.daemon.ops import create_ops_app
 from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.shared import Process
 from dispatcher.daemon.systemd import listen_fds, notify, watchdog_interval_s
+from dispatcher.dashboard import Dashboard, DashboardContext
 from dispatcher.diagnosis.machine import FILES_BESIDE_REQUESTS
 from dispatcher.sender import AiohttpSender
 from dispatcher.store.connection import Database
@@ -104,16 +105,14 @@ async def _serve(config: Config) -> int:
             away = process.outage.reason
             return [f"database: {away}"] if away is not None else health.late()
 
-        context = ApiContext(
-            database=database,
-            vault=vault,
-            ids=ids,
-            config=config,
-            policy=AddressPolicy(config.delivery.allowed_networks),
-        )
+        policy = AddressPolicy(config.delivery.allowed_networks)
+        api = create_app(ApiContext(database=database, vault=vault, ids=ids, config=config, policy=policy))
+        Dashboard(
+            DashboardContext(database=database, vault=vault, ids=ids, config=config, policy=policy)
+        ).add_to(api)
         sockets = listen_fds()
         await _listen(stack, create_ops_app(metrics, problems), config.ops.listen, "ops", sockets)
-        await _listen(stack, create_app(context), config.api.listen, "api", sockets)
+        await _listen(stack, api, config.api.listen, "api", sockets)
         housekeeping = Housekeeping(process, leading=lambda: leadership.leading)
         # What is here now stays: the collector need not look at it again, nor look so often.
         gc.collect()

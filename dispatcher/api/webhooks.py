@@ -31,6 +31,7 @@ from dispatcher.core.webhook import (
     unhidden_headers,
 )
 from dispatcher.store import accounts, event_types, webhooks
+from dispatcher.store.vault import new_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +56,7 @@ async def create(call: Call) -> Answer | Problem:
     wanted: CreateWebhook | Problem = call.body.read()
     if isinstance(wanted, Problem):
         return wanted
-    secret = wanted.secret or webhooks.new_secret()
+    secret = wanted.secret or new_secret()
     made = await webhooks.create(
         call.context.database,
         call.context.vault,
@@ -137,7 +138,7 @@ async def rotate_secret(call: Call) -> Answer | Problem:
     if isinstance(wanted, Problem):
         return wanted
     webhook_id = call.path["webhook_id"]
-    secret = wanted.secret or webhooks.new_secret()
+    secret = wanted.secret or new_secret()
     takes_over_at = await webhooks.rotate_secret(
         call.context.database,
         call.context.vault,

@@ -1,4 +1,4 @@
-"""Counts what a recovery would send again, with bounded work: the API and the dashboard show it beforehand."""
+"""Counts what a recovery would send again, with bounded work, for those who ask before they do it."""
 
 from __future__ import annotations
 

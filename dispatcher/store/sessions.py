@@ -1,7 +1,7 @@
 """Sessions of the dashboard: an API key was shown once, and a token in a cookie stands for it since.
 
-Only the hash of a token is stored. A session ends when it is closed, 12 hours after its last use, 7 days after
-it was opened, or with its key: whoever revokes a key ends its sessions with the next request.
+Only the hash of a token is stored. A session ends when it is closed, 12 hours after its last use, 7 days
+after it was opened, or with its key: whoever revokes a key ends its sessions with the next request.
 """
 
 from __future__ import annotations

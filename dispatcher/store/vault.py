@@ -8,6 +8,7 @@ database seals under the one that the database names (`sealing`), so that none i
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -33,12 +34,19 @@ __all__ = [
     "configured_vault",
     "decode_key",
     "headers_name",
+    "new_secret",
     "open_vault",
     "sealing",
 ]
 
 _FORMAT: Final = b"\x01"
 _NONCE_BYTES: Final = 12
+_SECRET_BYTES: Final = 32  # Standard Webhooks asks for 24 to 64
+
+
+def new_secret() -> str:
+    """Make a secret, for a webhook whose subscriber brought none."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 class _Key:

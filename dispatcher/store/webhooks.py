@@ -6,9 +6,8 @@ from which the daemon learns of it.
 
 from __future__ import annotations
 
-import base64
 import secrets
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from dispatcher.store.connection import Database
     from dispatcher.store.vault import Vault
-
-_SECRET_BYTES: Final = 32  # Standard Webhooks asks for 24 to 64
 
 PayloadKind = Literal["standard", "full"]
 HealthState = Literal["healthy", "failing", "disabled", "idle"]
@@ -87,11 +84,6 @@ class NewTest(msgspec.Struct, frozen=True):
     key: DeliveryKey
     occurred_at: dt.datetime
     recorded_at: dt.datetime
-
-
-def new_secret() -> str:
-    """Make a secret, for a webhook whose subscriber brought none."""
-    return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 def _anything(_: Webhook) -> bool:

@@ -1,0 +1,115 @@
+"""What was typed into the form of a webhook: read field by field, judged by `core.webhook` as in the API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from dispatcher.core.addresses import check_url
+from dispatcher.core.certificates import certificates_problems, read_certificates
+from dispatcher.core.webhook import (
+    events_problems,
+    headers_problems,
+    network_problems,
+    secret_problems,
+    shown_headers,
+    unhidden_headers,
+)
+from dispatcher.dashboard.sentences import translated
+from dispatcher.store import accounts, event_types
+from dispatcher.store.webhooks import Webhook, WebhookFields
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dispatcher.dashboard.visit import Visit
+
+_TEXTS: Final = ("url", "description", "network_ids", "headers", "ca_certificates", "secret")
+_MOST_EVENTS: Final = 200  # that a form is asked to show again
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """The form as it is shown, and what it amounts to."""
+
+    texts: Mapping[str, str]
+    events: Sequence[str]
+    errors: Mapping[str, Sequence[str]]  # in the visitor's language, by field
+    fields: WebhookFields | None = None  # None where anything is wrong
+    secret: str = ""
+
+    def __repr__(self) -> str:
+        return "Draft(…)"  # the headers' values often are tokens
+
+
+def blank() -> Draft:
+    """Give the form of a webhook that is to be."""
+    return Draft(dict.fromkeys(_TEXTS, ""), ("event.detected",), {})
+
+
+def of_webhook(webhook: Webhook) -> Draft:
+    """Give the form of a webhook as it is."""
+    texts = {
+        "url": webhook.url,
+        "description": webhook.description,
+        "network_ids": ", ".join(webhook.network_ids or ()),
+        "headers": "\n".join(f"{name}: {value}" for name, value in shown_headers(webhook.headers).items()),
+        "ca_certificates": webhook.ca_certificates or "",
+        "secret": "",
+    }
+    return Draft(texts, webhook.events, {})
+
+
+async def read(visit: Visit, present: Webhook | None) -> Draft:
+    """Read and judge a form; `present` is the webhook that there is."""
+    context = visit.context
+    texts = {name: visit.field(name) for name in _TEXTS}
+    events = list(dict.fromkeys(visit.form.get("events", ())))[:_MOST_EVENTS]
+    known = await event_types.names(context.database)
+    owned = await accounts.owned_networks(context.database, visit.key.organization_id)
+    wrong: dict[str, list[str]] = {}
+    url = check_url(texts["url"], require_https=context.config.delivery.require_https, policy=context.policy)
+    wrong["url"] = ["is required"] if not texts["url"] else [url] if url else []
+    wrong["events"] = events_problems(events, known)
+    network_ids = texts["network_ids"].replace(",", " ").split()
+    wrong["network_ids"] = network_problems(network_ids, owned) if network_ids else []
+    typed, wrong["headers"] = _headers(texts["headers"])
+    headers = unhidden_headers(typed, present.headers if present else {})
+    wrong["headers"] = wrong["headers"] or headers_problems(headers)
+    certificates = texts["ca_certificates"]
+    wrong["ca_certificates"] = certificates_problems(certificates) if certificates else []
+    secret = texts["secret"] if present is None else ""
+    wrong["secret"] = secret_problems(secret) if secret else []
+    errors = {
+        name: [translated(visit.speech, one) for one in problems]
+        for name, problems in wrong.items()
+        if problems
+    }
+    if errors:
+        return Draft({**texts, "secret": ""}, events, errors)
+    fields = WebhookFields(
+        url=texts["url"],
+        events=tuple(events),
+        network_ids=tuple(network_ids) or None,
+        description=texts["description"],
+        headers=headers,
+        ca_certificates=read_certificates(certificates) if certificates else None,
+    )
+    return Draft(texts, events, {}, fields, secret)
+
+
+def _headers(text: str) -> tuple[dict[str, str], list[str]]:
+    """Read headers, one on each line."""
+    headers: dict[str, str] = {}
+    problems = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name, colon, value = line.partition(":")
+        if not line.strip():
+            continue
+        if not colon:
+            problems.append(f"line {number} has no colon between name and value")
+        elif name.strip() in headers:
+            problems.append(f'"{name.strip()[:100]}" is given more than once')
+        else:
+            headers[name.strip()] = value.strip()
+    return headers, problems

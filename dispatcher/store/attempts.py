@@ -1,0 +1,117 @@
+"""What webhooks answered lately: the last few attempts of each, statistics for charts, the last failure.
+
+How this works: `delivery_event_by_webhook` holds the attempts of a webhook by what came of them (success,
+failure, failed test) and time. The newest of each are read along it, at most 5,000, so a page takes bounded
+time however busy a webhook is; where there were more, the statistics begin later and say when.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
+
+if TYPE_CHECKING:
+    from dispatcher.store.connection import Database
+
+_RECENT: Final = 24
+_LOOKED_AT: Final = 5_000
+
+
+class Part(msgspec.Struct, frozen=True):
+    """The attempts of one part of the time."""
+
+    since: dt.datetime
+    succeeded: int = 0
+    refused: int = 0  # an answer came, and it was no 2xx
+    timed_out: int = 0
+    unreached: int = 0  # no answer came
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.succeeded + self.refused + self.timed_out + self.unreached
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """The attempts of a time, tests left out, in equal parts."""
+
+    since: dt.datetime
+    until: dt.datetime
+    whole: bool  # false: there were more than are looked at, so it begins later than was asked for
+    parts: Sequence[Part]
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class LastFailure(msgspec.Struct, frozen=True):
+    """The newest attempt that failed."""
+
+    key: DeliveryKey
+    started_at: dt.datetime | None
+    status_code: int | None
+    error_class: str
+    error_message: str | None
+    answer: str
+
+
+async def recent(database: Database, webhook_ids: Sequence[WebhookId]) -> dict[WebhookId, list[bool]]:
+    """Give for each webhook whether its last attempts succeeded, the oldest first."""
+    found: dict[WebhookId, list[bool]] = {}
+    for row in await database.fetch("recent_attempts", webhook_ids, _RECENT):
+        found.setdefault(WebhookId(row["id"]), []).append(row["succeeded"])
+    return found
+
+
+async def statistics(
+    database: Database, webhook_id: WebhookId, *, since: dt.datetime, parts: int
+) -> Statistics:
+    """Give the attempts since a time."""
+    rows = await database.fetch("attempt_statistics", webhook_id, since, parts, _LOOKED_AT)
+    whole = next(row for row in rows if row["part"] is None)
+    begin, until = whole["since"], whole["until"]
+    step = (until - begin) / parts
+    filled = {row["part"]: row for row in rows if row["part"] is not None}
+    return Statistics(
+        since=begin,
+        until=until,
+        whole=whole["whole"],
+        parts=[
+            Part(
+                begin + number * step,
+                row["succeeded"],
+                row["refused"],
+                row["timed_out"],
+                row["unreached"],
+                *row["latencies"][:2],
+            )
+            if (row := filled.get(number)) is not None
+            else Part(begin + number * step)
+            for number in range(parts)
+        ],
+        p50_ms=(latencies := whole["latencies"] or [None] * 3)[0],
+        p95_ms=latencies[1],
+        p99_ms=latencies[2],
+    )
+
+
+async def last_failure(database: Database, webhook_id: WebhookId) -> LastFailure | None:
+    """Give the newest attempt of a webhook that failed, tests left out."""
+    row = await database.fetchrow("last_failure", webhook_id)
+    if row is None:
+        return None
+    return LastFailure(
+        DeliveryKey(row["day"], OutboxId(row["outbox_id"]), webhook_id),
+        row["started_at"],
+        row["status_code"],
+        row["error_class"],
+        row["error_message"],
+        (row["response_body"] or b"").decode(errors="replace"),
+    )

@@ -1,0 +1,200 @@
+"""The pages of the dashboard over real HTTP and a real PostgreSQL: what each shows and does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dispatcher.dashboard.visit import BASE
+from tests.dashboard import House, Visitor, dashboard
+from tests.past import Past
+from tests.postgres import Database
+
+
+@pytest.fixture
+async def house(database: Database) -> AsyncIterator[House]:
+    """Run the dashboard."""
+    async with dashboard(database.url) as running:
+        yield running
+
+
+@pytest.fixture
+async def visitor(house: House) -> AsyncIterator[Visitor]:
+    """Let somebody be logged in who may act."""
+    async with house.visitor() as somebody:
+        yield somebody
+
+
+async def test_everything_leads_to_the_list(visitor: Visitor) -> None:
+    """The root, and every step of the guide's path: Settings, Notifications, Webhooks."""
+    for path in ("/", "/settings", "/settings/", "/settings/notifications"):
+        page = await visitor.get(path)
+        assert (200, BASE) == (page.status, page.url.removeprefix(visitor.house.url)), path
+
+
+async def test_an_empty_list_teaches(visitor: Visitor) -> None:
+    """What a webhook is, the three steps, and where to begin."""
+    page = await visitor.get(BASE)
+    assert "Tell your server the moment the ground moves" in page.words
+    assert f'href="{BASE}/new"' in page.text
+
+
+async def test_a_webhook_is_added_and_its_secret_shown_once(visitor: Visitor) -> None:
+    """With the receiver's code; the secret is on no page after that."""
+    page = await visitor.add("https://receiver.example/hook", "event.*", "sensor.offline", description="Mine")
+    assert 201 == page.status
+    secret = page.text.partition('<code id="secret">')[2].partition("<")[0]
+    assert secret.startswith("whsec_")
+    assert "createHmac" in page.text
+    assert "compare_digest" in page.text
+    listed = await visitor.get(BASE)
+    assert "https://receiver.example/hook" in listed.words
+    assert "Waiting for its first event" in listed.words
+    webhook_id = listed.text.partition("whk_")[2][:26]
+    for path in ("", "/edit", "/rotate", "/deliveries", "/recover", "/delete"):
+        shown = await visitor.get(f"{BASE}/whk_{webhook_id}{path}")
+        assert 200 == shown.status, path
+        assert secret not in shown.text
+
+
+async def test_a_form_that_is_sent_twice_adds_one_webhook(visitor: Visitor) -> None:
+    """A reload of the page with the secret leads to the webhook instead."""
+    fields = [("url", "https://receiver.example/hook"), ("events", "event.detected"), ("once", "the same")]
+    assert 201 == (await visitor.post(BASE, fields)).status
+    again = await visitor.post(BASE, fields)
+    assert (200, True) == (again.status, "/whk_" in again.url)
+    assert "1 webhook" in (await visitor.get(BASE)).words
+
+
+async def test_errors_stand_beside_their_fields(visitor: Visitor) -> None:
+    """All of them at once, what was typed stays, and nothing is saved."""
+    page = await visitor.add(
+        "http://10.0.0.1/x", "event.detekted", headers="Host: x\nnonsense", secret="short"
+    )
+    assert 422 == page.status
+    assert 'value="http://10.0.0.1/x"' in page.text
+    for name, words in (
+        ("url", "Must begin with https://."),
+        ("events", "is not a known event type; did you mean &#34;event.detected&#34;?"),
+        ("headers", "Line 2 has no colon between name and value."),
+        ("secret", "Must have 8 to 256 characters, has 5."),
+    ):
+        assert words in page.text.partition(f'id="{name}-error"')[2].partition("</p>")[0], name
+    assert "short" not in page.text.partition('id="secret"')[2].partition(">")[0]
+    assert "Tell your server" in (await visitor.get(BASE)).words
+
+
+async def test_a_webhook_is_edited_paused_and_resumed(visitor: Visitor) -> None:
+    """A credential that is hidden in the form is kept when the form is sent back."""
+    webhook_id = await visitor.new_webhook(headers="Authorization: Bearer abc\nX-Site: one")
+    path = f"{BASE}/{webhook_id}"
+    assert "Authorization: (hidden)" in (await visitor.get(f"{path}/edit")).text
+    fields = {
+        "url": "https://other.example/",
+        "events": "*",
+        "headers": "Authorization: (hidden)\nX-Site: two",
+        "description": "Changed",
+    }
+    page = await visitor.post(f"{path}/edit", fields)
+    assert (200, True) == (page.status, "https://other.example/" in page.words)
+    assert "X-Site: two" in page.words
+    key = await visitor.house.key()
+    async with visitor.session.get(
+        f"{visitor.house.url}/v1/webhooks/{webhook_id}", headers={"Authorization": f"Bearer {key}"}
+    ) as response:
+        assert "Changed" == (await response.json())["data"]["description"]
+    assert "Paused" in (await visitor.post(f"{path}/pause")).words
+    assert "Resume" in (await visitor.get(path)).words
+    assert "Somebody paused it" not in (await visitor.post(f"{path}/resume")).words
+
+
+async def test_a_secret_is_rotated_once_for_each_form(visitor: Visitor) -> None:
+    """The new one is shown; the form sent again changes nothing, so what was copied is what counts."""
+    path = f"{BASE}/{await visitor.new_webhook()}"
+    fields = {"grace": "3600", "once": "one"}
+    first = await visitor.post(f"{path}/rotate", fields)
+    assert "The new secret" in first.words
+    assert "whsec_" in first.text
+    again = await visitor.post(f"{path}/rotate", fields)
+    assert "whsec_" not in again.text
+    assert "New secret from" in again.words
+
+
+async def test_a_webhook_is_deleted_after_a_question(visitor: Visitor) -> None:
+    """The question says what is lost."""
+    path = f"{BASE}/{await visitor.new_webhook()}"
+    assert "This cannot be undone" in (await visitor.get(f"{path}/delete")).words
+    assert BASE == (await visitor.post(f"{path}/delete")).url.removeprefix(visitor.house.url)
+    assert 404 == (await visitor.get(path)).status
+
+
+async def test_a_failure_is_explained_in_plain_words(visitor: Visitor, database: Database) -> None:
+    """On the webhook's page: what happened, what to do, what the receiver said, since when."""
+    webhook_id = await visitor.new_webhook()
+    connection = await database.connect()
+    past = await Past.of(connection, webhook_id)
+    key = await past.delivery("event.detected", DETECTED)
+    await past.attempt(key, 1, 401, response_body=b"Invalid signature", response_headers=[["a", "b"]])
+    await connection.close()
+    page = await visitor.get(f"{BASE}/{webhook_id}")
+    assert "Failing" in page.words
+    assert "Your server did not accept the signature" in page.words
+    assert "over the raw body" in page.words
+    assert "Invalid signature" in page.words
+    listed = await visitor.get(f"{BASE}/{webhook_id}/deliveries?status=failed&event=event.detected")
+    assert "1 delivery" in listed.words
+    assert (
+        "No delivery is like that"
+        in (await visitor.get(f"{BASE}/{webhook_id}/deliveries?status=cancelled")).words
+    )
+    delivery = listed.text.partition("/deliveries/dlv_")[2][:26]
+    shown = await visitor.get(f"{BASE}/{webhook_id}/deliveries/dlv_{delivery}")
+    assert "Redeliver" in shown.words
+    assert '"magnitude": 4.2' in shown.words
+    after = await visitor.post(f"{BASE}/{webhook_id}/deliveries/dlv_{delivery}/redeliver")
+    assert "Asked for again" in after.words
+    raw = await visitor.get(f"{BASE}/{webhook_id}/deliveries/dlv_{delivery}/payload")
+    assert raw.headers["Content-Disposition"].startswith("attachment")
+
+
+async def test_a_test_leads_to_its_delivery(visitor: Visitor) -> None:
+    """Where the answer will be seen."""
+    webhook_id = await visitor.new_webhook()
+    page = await visitor.post(f"{BASE}/{webhook_id}/test", {"event": "event.detected"})
+    assert (200, True) == (page.status, "/deliveries/dlv_" in page.url)
+    assert "on its way" in page.words
+    assert "event.detected test" in page.words
+
+
+async def test_a_window_is_counted_and_recovered(visitor: Visitor, database: Database) -> None:
+    """The count first, with nothing done; then the recovery, with its progress."""
+    webhook_id = await visitor.new_webhook()
+    connection = await database.connect()
+    past = await Past.of(connection, webhook_id)
+    for _ in range(3):
+        await past.attempt(await past.delivery(), 1, 500)
+    await connection.close()
+    path = f"{BASE}/{webhook_id}/recover"
+    bad = await visitor.post(path, {"since": "yesterday", "action": "count"})
+    assert (422, True, True) == (
+        bad.status,
+        "Is not a date and time." in bad.words,
+        "Choose at least one." in bad.words,
+    )
+    since = (await visitor.get(path)).text.partition('name="since" value="')[2][:16]
+    window = {"since": "2020-01-01T00:00", "include": "failed"}
+    assert "At most 31 days" in (await visitor.post(path, window)).words
+    window["since"] = since
+    counted = await visitor.post(path, {**window, "action": "count"})
+    assert "3 deliveries would be sent again." in counted.words
+    assert "None yet." in counted.words
+    asked = await visitor.post(path, {**window, "action": "recover"})
+    assert "Under way" in asked.words
+    assert "0 of 3 asked for." in asked.words
+
+
+DETECTED = (
+    '{"event_id":"evt_abc123","origin_time":"2024-01-15T14:32:41.500Z","latitude":37.7749,'
+    '"longitude":-122.4194,"depth_km":8.5,"magnitude":4.2}'
+)
