@@ -9,6 +9,7 @@ from aiohttp import web
 from dispatcher.dashboard import (
     acting,
     assets,
+    checking,
     delivering,
     editing,
     entrance,
@@ -52,6 +53,7 @@ ROUTES: Final = (
     Route("GET", f"{BASE}/live", live.follow_list),
     Route("GET", _WEBHOOK, showing.show),
     Route("GET", f"{_WEBHOOK}/live", live.follow_webhook),
+    Route("GET", f"{_WEBHOOK}/check", checking.show),
     Route("GET", f"{_WEBHOOK}/edit", editing.edit, _WRITE),
     Route("POST", f"{_WEBHOOK}/edit", editing.update, _WRITE),
     Route("POST", f"{_WEBHOOK}/pause", acting.pause, _WRITE),

@@ -16,6 +16,7 @@ from dispatcher.core.webhook import (
     shown_headers,
     unhidden_headers,
 )
+from dispatcher.dashboard import conditions
 from dispatcher.dashboard.sentences import translated
 from dispatcher.store import accounts, event_types
 from dispatcher.store.webhooks import Webhook, WebhookFields
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from dispatcher.dashboard.visit import Visit
 
-_TEXTS: Final = ("url", "description", "network_ids", "headers", "ca_certificates", "secret")
+_TEXTS: Final = ("url", "description", "network_ids", "headers", "ca_certificates", "secret", "payload")
+PAYLOADS: Final = ("standard", "full")
 _MOST_EVENTS: Final = 200  # that a form is asked to show again
 
 
@@ -38,13 +40,19 @@ class Draft(msgspec.Struct, frozen=True):
     fields: WebhookFields | None = None  # None where anything is wrong
     secret: str = ""
 
+    @property
+    def filter_errors(self) -> bool:
+        """Whether anything is wrong with the filter."""
+        return not self.errors.keys().isdisjoint({*conditions.TEXTS, "bbox"})
+
     def __repr__(self) -> str:
         return "Draft(…)"  # the headers' values often are tokens
 
 
 def blank() -> Draft:
     """Give the form of a webhook that is to be."""
-    return Draft(dict.fromkeys(_TEXTS, ""), ("event.detected",), {})
+    texts = {**dict.fromkeys(_TEXTS, ""), **conditions.texts_of(None), "payload": PAYLOADS[0]}
+    return Draft(texts, ("event.detected",), {})
 
 
 def of_webhook(webhook: Webhook) -> Draft:
@@ -56,6 +64,8 @@ def of_webhook(webhook: Webhook) -> Draft:
         "headers": "\n".join(f"{name}: {value}" for name, value in shown_headers(webhook.headers).items()),
         "ca_certificates": webhook.ca_certificates or "",
         "secret": "",
+        "payload": webhook.payload,
+        **conditions.texts_of(webhook.filter),
     }
     return Draft(texts, webhook.events, {})
 
@@ -63,11 +73,11 @@ def of_webhook(webhook: Webhook) -> Draft:
 async def read(visit: Visit, present: Webhook | None) -> Draft:
     """Read and judge a form; `present` is the webhook that there is."""
     context = visit.context
-    texts = {name: visit.field(name) for name in _TEXTS}
+    texts = {name: visit.field(name) for name in (*_TEXTS, *conditions.TEXTS, conditions.UNKNOWN)}
     events = list(dict.fromkeys(visit.form.get("events", ())))[:_MOST_EVENTS]
     known = await event_types.names(context.database)
     owned = await accounts.owned_networks(context.database, visit.key.organization_id)
-    wrong: dict[str, list[str]] = {}
+    condition, wrong = conditions.read(texts)
     url = check_url(texts["url"], require_https=context.config.delivery.require_https, policy=context.policy)
     wrong["url"] = ["is required"] if not texts["url"] else [url] if url else []
     wrong["events"] = events_problems(events, known)
@@ -93,6 +103,8 @@ async def read(visit: Visit, present: Webhook | None) -> Draft:
         network_ids=tuple(network_ids) or None,
         description=texts["description"],
         headers=headers,
+        filter=condition,
+        payload="full" if texts["payload"] == "full" else "standard",
         ca_certificates=read_certificates(certificates) if certificates else None,
     )
     return Draft(texts, events, {}, fields, secret)

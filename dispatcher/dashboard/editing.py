@@ -76,8 +76,7 @@ async def update(visit: Visit) -> web.Response:
     if draft.fields is None:
         return await _form(visit, draft, webhook, status=422)
     changes = msgspec.structs.asdict(draft.fields)
-    for name in ("active", "filter", "payload"):  # the form does not have them
-        del changes[name]
+    del changes["active"]  # has buttons of its own
     changed = await webhooks.change(
         visit.context.database,
         visit.context.vault,

@@ -31,6 +31,29 @@ TRIGGERS: Final[Mapping[str, str]] = {
     "recover": _("recovery"),
     "test": _("test"),
 }
+CHECKS: Final[Mapping[str, str]] = {  # of `dispatcher doctor`, in the order of the guide's list
+    "active": _("Is it active?"),
+    "subscription": _("Is it told of anything?"),
+    "url": _("Is the URL right?"),
+    "name": _("Does the name lead somewhere?"),
+    "addresses": _("Is the address public?"),
+    "connect": _("Does the server let us in?"),
+    "tls": _("Is the certificate good?"),
+    "speed": _("Does it answer quickly?"),
+    "deliveries": _("What does the history say?"),
+}
+VERDICTS: Final[Mapping[str, str]] = {
+    "ok": _("Good"),
+    "warn": _("Look at this"),
+    "fail": _("Wrong"),
+    "skipped": _("Not checked"),
+}
+IN_FINDINGS: Final = (  # what stands in sentences of the doctor and is no name or number
+    _("all networks"),
+    _("a public authority"),
+    _("the webhook's own ca_certificates"),
+    _(" through the egress proxy"),
+)
 EVENT_TYPES: Final = (  # the descriptions of the built-in types, as schema.sql has them
     _("An earthquake was detected"),
     _("Parameters of an earthquake were revised"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -107,6 +110,74 @@ async def test_a_webhook_is_edited_paused_and_resumed(visitor: Visitor) -> None:
     assert "Paused" in (await visitor.post(f"{path}/pause")).words
     assert "Resume" in (await visitor.get(path)).words
     assert "Somebody paused it" not in (await visitor.post(f"{path}/resume")).words
+
+
+async def test_a_filter_is_kept_by_the_form(visitor: Visitor) -> None:
+    """What was typed comes back in the form, and an edit that touches nothing changes nothing."""
+    texts = {
+        "min_magnitude": "4,5",
+        "lat": "19.43",
+        "lon": "-99.13",
+        "radius": "500",
+        "west": "170",
+        "south": "-20",
+        "east": "-170",
+        "north": "20.5",
+        "station_codes": "GRIL01, GRIL02",
+        "polygon": '{"type":"Polygon","coordinates":[[[0,0],[9,0],[9,9],[0,0]]]}',
+        "include_unknown": "yes",
+        "payload": "full",
+    }
+    webhook_id = await visitor.new_webhook(**texts)
+    key = await visitor.house.key()
+
+    async def stored() -> dict[str, Any]:
+        async with visitor.session.get(
+            f"{visitor.house.url}/v1/webhooks/{webhook_id}", headers={"Authorization": f"Bearer {key}"}
+        ) as response:
+            shown: dict[str, Any] = (await response.json())["data"]
+            return shown
+
+    before = await stored()
+    assert ("full", 4.5, [170, -20, -170, 20.5], ["GRIL01", "GRIL02"], True) == (
+        before["payload"],
+        *(before["filter"][name] for name in ("min_magnitude", "bbox", "station_codes", "include_unknown")),
+    )
+    form = (await visitor.get(f"{BASE}/{webhook_id}/edit")).text
+    fields = dict(re.findall(r'<input[^>]* name="(\w+)" value="([^"]*)"', form))
+    fields |= {"events": "event.detected", "include_unknown": "yes", "payload": "full"}
+    fields["polygon"] = html.unescape(form.partition('name="polygon"')[2].partition(">")[2].partition("<")[0])
+    after = await visitor.post(f"{BASE}/{webhook_id}/edit", {**fields, "once": "x"})
+    assert "min_magnitude = 4.5" in after.words
+    assert before == await stored()
+
+
+async def test_what_is_wrong_with_a_filter_stands_beside_its_fields(visitor: Visitor) -> None:
+    """As the API says it; the filter's part of the form is open then."""
+    page = await visitor.add(min_magnitude="big", lat="100", west="1", polygon="{")
+    assert 422 == page.status
+    for name, words in (
+        ("min_magnitude", "Must be a number."),
+        ("lat", "Must be from -90 to 90, is 100."),
+        ("radius", "Is required: lat, lon and radius belong together."),
+        ("bbox", "Must be [west, south, east, north], four numbers in degrees."),
+        ("polygon", "Must be a GeoJSON geometry of the type Polygon or MultiPolygon."),
+    ):
+        assert words in page.text.partition(f'id="{name}-error"')[2].partition("</p>")[0], name
+
+
+async def test_the_troubleshooting_list_is_checked(visitor: Visitor) -> None:
+    """A name that does not exist: what is good, what is wrong and what to do, in both languages."""
+    webhook_id = await visitor.new_webhook("https://nowhere.invalid/hook")
+    page = await visitor.get(f"{BASE}/{webhook_id}/check")
+    assert "Is it active? Good It is active" in page.words
+    assert "Does the name lead somewhere? Wrong" in page.words
+    assert "Check the spelling of the host's name" in page.words
+    assert "Does the server let us in? Not checked An earlier check failed" in page.words
+    await visitor.post("/settings/preferences", {"language": "fr", "next": BASE})
+    page = await visitor.get(f"{BASE}/{webhook_id}/check")
+    assert "Est-il actif\u202f? Bon Il est actif" in page.words.replace(" ?", "\u202f?")
+    assert "Vérifiez l\u2019orthographe du nom" in page.words
 
 
 async def test_a_secret_is_rotated_once_for_each_form(visitor: Visitor) -> None:

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from babel.messages.extract import extract_from_dir
@@ -15,6 +16,7 @@ from babel.messages.pofile import read_po
 from dispatcher.core.addresses import AddressPolicy, check_url
 from dispatcher.core.certificates import certificates_problems
 from dispatcher.core.delivery import State, Trigger
+from dispatcher.core.filter_form import filter_problems
 from dispatcher.core.outcome import ErrorClass
 from dispatcher.core.webhook import events_problems, headers_problems, network_problems, secret_problems
 from dispatcher.dashboard import words
@@ -25,6 +27,15 @@ from dispatcher.store.schema import schema_text
 DASHBOARD = Path(__file__).parents[2] / "dispatcher" / "dashboard"
 FRENCH = read_po(io.BytesIO((DASHBOARD / "locale" / "fr.po").read_bytes()), locale="fr")
 FR = Speech("fr")
+RINGS: list[Any] = [
+    [],
+    [[[0, 0]]],
+    [[["a", 0]] * 4],
+    [[[0, 99], [1, 1], [2, 0], [0, 99]]],
+    [[[0, 0], [1, 1], [2, 0], [3, 3]]],
+    [[[0, 0], [1, 1], [2, 2], [0, 0]]],
+    [[[0, 0]] * 3000],
+]
 
 
 def marked() -> dict[str, tuple[str, ...]]:
@@ -34,10 +45,13 @@ def marked() -> dict[str, tuple[str, ...]]:
         method_map=[("**.py", "python"), ("**/templates/**.html", "jinja2")],
         keywords={"_": None, "gettext": None, "ngettext": (1, 2)},
     )
-    messages = [one[2] for one in found]
-    return {
-        (one if isinstance(one, str) else one[0]): (one,) if isinstance(one, str) else one for one in messages
-    }
+    doctor = extract_from_dir(
+        str(DASHBOARD.parent / "diagnosis"), method_map=[("**.py", "python")], keywords={"words": None}
+    )
+    own = {"installation.py", "machine.py", "progress.py", "secrecy.py", "trial.py"}  # of the command alone
+    messages = [one[2] for one in found] + [one[2] for one in doctor if one[0] not in own]
+    forms = [(one,) if isinstance(one, str) else one for one in messages if one]
+    return {one[0]: one for one in forms}
 
 
 def places(text: str) -> set[str]:
@@ -65,7 +79,7 @@ def test_every_text_is_translated_and_no_translation_is_left_over() -> None:
 
 def test_no_text_of_a_template_is_left_unmarked() -> None:
     """What stands between tags is a name, a number or a call of the translator."""
-    allowed = {"Grillo", "URL", "p95", "dispatcher key create", "TLS", "p99"}
+    allowed = {"Grillo", "URL", "p95", "dispatcher key create", "TLS", "p99", "GeoJSON"}
     for template in sorted((DASHBOARD / "templates").glob("*.html")):
         text = re.sub(r" data-(?:live|replace)=.*", "\n", template.read_text("utf-8"))
         text = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", "\n", text, flags=re.DOTALL)
@@ -138,6 +152,20 @@ def complaints() -> Iterator[str]:
         {"A": "1", "a": "2"},
     ):
         yield from headers_problems(headers)
+    conditions: list[dict[str, Any]] = [
+        {"min_magnitude": 99, "max_magnitude": 99},
+        {"min_magnitude": 2, "max_magnitude": 1},
+        {"lat": 91, "radius": 0},
+        {"bbox": [1, 2, None, 4], "station_codes": []},
+        {"bbox": [-190, 2, 3, 4], "station_codes": [""]},
+        {"bbox": [1, 5, 3, 4], "station_codes": ["A", "A"]},
+        *({"polygon": {"type": "Polygon", "coordinates": rings}} for rings in RINGS),
+        {"polygon": {"type": "Point"}},
+        {"polygon": {"type": "Polygon", "coordinates": [[]], "crs": 1}},
+    ]
+    for condition in conditions:
+        for _, problem in filter_problems(condition):
+            yield problem
     for secret in ("short", "with\ncontrol", " spaces ", "whsec_!!!!!"):
         yield from secret_problems(secret)
     for text in (
