@@ -67,4 +67,5 @@ def _said(speech: Speech, said: Words) -> str:
         name: speech.gettext(value) if value in words.IN_FINDINGS else translated(speech, value)
         for name, value in said.values.items()
     }
-    return speech.gettext(said.template).format_map(values)
+    template = speech.gettext(said.template)
+    return (template[:1].upper() + template[1:]).format_map(values)

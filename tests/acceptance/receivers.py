@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from tests import npm
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,8 +74,8 @@ class GuideReceiver:
 @asynccontextmanager
 async def express_receiver(secret: str) -> AsyncIterator[GuideReceiver]:
     """Run the guide's Node.js receiver; its packages are installed on first use."""
-    node = _program("node")
-    await asyncio.to_thread(_install_packages)
+    node = npm.program("node")
+    await asyncio.to_thread(npm.install, EXPRESS)
     async with _running(secret, node, str(EXPRESS / "server.js")) as receiver:
         yield receiver
 
@@ -125,36 +124,3 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise RuntimeError(f"the guide's Node.js receiver needs Node.js 20 or newer: no `{name}` on the PATH")
-    return found
-
-
-def _install_packages() -> None:
-    """Install what `package-lock.json` names, once; other test processes wait for the first."""
-    lock_file = EXPRESS / "package-lock.json"
-    wanted = hashlib.sha256(lock_file.read_bytes()).hexdigest()
-    mark = EXPRESS / "node_modules" / ".installed-from"
-    folder = os.open(EXPRESS, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        if mark.exists() and mark.read_text() == wanted:
-            return
-        done = subprocess.run(
-            [_program("npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-            cwd=EXPRESS,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"npm ci failed in {EXPRESS}:\n{done.stderr}")
-        mark.write_text(wanted)
-    finally:
-        os.close(folder)

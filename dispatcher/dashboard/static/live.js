@@ -1,5 +1,5 @@
 // Keeps a page as it is now: the server says that something has changed, the page fetches itself and takes over
-// the regions that differ. What is open stays open, and the focus stays where it was.
+// the regions that differ. What was opened or closed stays so, and the focus stays where it was.
 import { localTimes } from './times.js';
 
 const PAUSE_MS = 300; // several changes in a row are one
@@ -50,12 +50,12 @@ async function refresh(main) {
 function replace(region, next) {
   const source = next.innerHTML;
   if (region.dataset.source === source) return;
-  const open = new Set([...region.querySelectorAll('details[open][id]')].map((one) => one.id));
+  const open = new Map([...region.querySelectorAll('details[id]')].map((one) => [one.id, one.open]));
   const focused = region.contains(document.activeElement) ? document.activeElement : null;
   const href = focused?.getAttribute('href');
   region.replaceChildren(...next.childNodes);
   region.dataset.source = source;
-  for (const id of open) document.getElementById(id)?.setAttribute('open', '');
+  for (const one of region.querySelectorAll('details[id]')) one.open = open.get(one.id) ?? one.open;
   localTimes(region);
   if (focused) (href && region.querySelector(`[href="${CSS.escape(href)}"]`))?.focus();
 }
