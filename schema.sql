@@ -212,6 +212,7 @@ create table webhook (
     description        text not null default '',
     filter             json,
     payload            text not null default 'standard' check (payload in ('standard', 'full')),
+    ordering           text not null default 'subject' check (ordering in ('subject', 'strict', 'none')),
     headers            bytea,           -- encrypted, like the secrets: tokens may be among them
     ca_certificates    text,            -- PEM: trusted instead of the system's authorities
     active             boolean not null default true,

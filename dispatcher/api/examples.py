@@ -38,6 +38,8 @@ _ATTEMPT: Final = shapes.Attempt(
             "X-Grillo-Delivery": _DELIVERY,
             "X-Grillo-Signature": "sha256=" + "5d" * 32,
             "X-Grillo-Attempt": "1",
+            "X-Grillo-Occurred-At": "2026-01-15T14:32:50Z",
+            "X-Grillo-Sequence": "4711",
         }
     ),
     status_code=503,
@@ -71,6 +73,7 @@ _WEBHOOK_SHOWN: Final = shapes.Webhook(
     description="Alert gateway",
     filter={"min_magnitude": 4.5, "lat": 19.43, "lon": -99.13, "radius": 500},
     payload="standard",
+    ordering="subject",
     network_ids=None,
     headers={},
     ca_certificates=None,

@@ -35,6 +35,18 @@ _HEADERS: Final[Sequence[tuple[str, bool, str, Mapping[str, Any]]]] = (
         {"type": "string", "pattern": _SHA256},
     ),
     ("X-Grillo-Attempt", True, "1 for the first attempt", {"type": "integer", "minimum": 1}),
+    (
+        "X-Grillo-Occurred-At",
+        True,
+        "When the event occurred, as in the envelope: how late it is can be judged without reading the body",
+        {"type": "string", "format": "date-time"},
+    ),
+    (
+        "X-Grillo-Sequence",
+        True,
+        "The event's position: of two deliveries about one earthquake or sensor the greater is the later",
+        {"type": "integer", "minimum": 1},
+    ),
     ("webhook-id", True, "The delivery id (Standard Webhooks)", {"type": "string"}),
     (
         "webhook-timestamp",

@@ -23,6 +23,7 @@ from dispatcher.api.vocabulary import (
     Limit,
     Moment,
     NetworkIds,
+    Ordering,
     Page,
     PayloadKind,
     Priority,
@@ -71,6 +72,7 @@ class CreateWebhook(msgspec.Struct, frozen=True):
     description: Description | None = None
     filter: Filter | None = None
     payload: PayloadKind = "standard"
+    ordering: Ordering = "subject"
     headers: Headers | None = None
     ca_certificates: Certificates | None = None
     network_ids: NetworkIds | None = None
@@ -89,6 +91,7 @@ class UpdateWebhook(msgspec.Struct, frozen=True):
     description: Description | UnsetType | None = UNSET
     filter: Filter | UnsetType | None = UNSET
     payload: PayloadKind | UnsetType = UNSET
+    ordering: Ordering | UnsetType = UNSET
     headers: Headers | UnsetType | None = UNSET
     ca_certificates: Certificates | UnsetType | None = UNSET
     network_ids: NetworkIds | UnsetType | None = UNSET
@@ -142,6 +145,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     filter: dict[str, Any] | None
     payload: PayloadKind
+    ordering: Ordering
     network_ids: tuple[str, ...] | None
     headers: dict[str, str]  # values that look like credentials are hidden
     ca_certificates: str | None

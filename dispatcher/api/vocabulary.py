@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from msgspec import Meta
 
 from dispatcher.api.conditions import FILTER_SCHEMA
+from dispatcher.core import ordering
 from dispatcher.core.webhook import (
     MAX_EVENTS,
     MAX_HEADERS,
@@ -112,6 +113,13 @@ PayloadKind: TypeAlias = Annotated[
     Meta(
         description="full: what follows an event's detection (event.updated) carries the event's complete"
         " parameters (event) and the number of the revision (revision) besides"
+    ),
+]
+Ordering: TypeAlias = Annotated[
+    ordering.Ordering,
+    Meta(
+        description="The order of deliveries about one earthquake or sensor. subject: a later one waits"
+        " while an earlier one is under way or due within 5 seconds; strict: until it is over; none: never"
     ),
 ]
 Headers: TypeAlias = Annotated[

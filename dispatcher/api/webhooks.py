@@ -45,6 +45,7 @@ _FIELDS: Final = (
     "network_ids",
     "filter",
     "payload",
+    "ordering",
     "active",
 )
 _DEFAULTS: Final[Mapping[str, Any]] = {"description": "", "headers": {}}  # what null resets them to
@@ -172,6 +173,7 @@ def shape(row: webhooks.Webhook) -> Webhook:
         description=row.description,
         filter=None if row.filter is None else dict(row.filter),
         payload=row.payload,
+        ordering=row.ordering,
         network_ids=row.network_ids,
         headers=shown_headers(row.headers),
         ca_certificates=row.ca_certificates,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections import deque
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -48,16 +48,41 @@ _SHARE: Final = {
 }
 
 
+class _Subject(msgspec.Struct):
+    event_id: Any = None
+    sensor_id: Any = None
+
+
+class _About(msgspec.Struct):
+    data: _Subject
+
+
+_ABOUT: Final = msgspec.json.Decoder(_About)
+
+
 class Payload:
     """The bytes of one event, shared by all its deliveries in memory."""
 
-    __slots__ = ("body", "recorded_at", "test", "type")
+    __slots__ = ("body", "occurred_at", "recorded_at", "subject", "test", "type")
 
     def __init__(self, event_type: str, body: bytes, recorded_at: dt.datetime, *, test: bool) -> None:
         self.type = event_type
         self.body = body
         self.recorded_at = recorded_at
         self.test = test
+        self.subject = _subject_of(body)  # the earthquake or sensor that it is about
+        # As the envelope has it (core/body.py): {"type":"…","timestamp":"…",
+        self.occurred_at = body[:200].partition(b'"timestamp":"')[2].partition(b'"')[0].decode()
+
+
+def _subject_of(body: bytes) -> str | None:
+    try:
+        about = _ABOUT.decode(body).data
+    except msgspec.DecodeError:
+        return None  # halves of surrogate pairs, which msgspec does not read, or nothing of the kind
+    if isinstance(about.event_id, str):
+        return f"event {about.event_id}"
+    return f"sensor {about.sensor_id}" if isinstance(about.sensor_id, str) else None
 
 
 class Pending:

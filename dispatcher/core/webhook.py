@@ -34,6 +34,8 @@ PROTECTED_HEADERS: Final = frozenset(
         "x-grillo-signature",
         "x-grillo-signature-next",
         "x-grillo-attempt",
+        "x-grillo-occurred-at",
+        "x-grillo-sequence",
         "webhook-id",
         "webhook-timestamp",
         "webhook-signature",

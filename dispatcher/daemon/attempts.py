@@ -216,6 +216,8 @@ class Attempts:
             ("X-Grillo-Delivery", delivery_id),
             grillo,
             ("X-Grillo-Attempt", str(pending.attempt_no)),
+            ("X-Grillo-Occurred-At", pending.payload.occurred_at),
+            ("X-Grillo-Sequence", str(pending.key.outbox_id)),
             *standard,
             *webhook.headers,
         )

@@ -46,6 +46,7 @@ class Retries:
         self._backlog = backlog
         self._ledger = ledger
         self._lanes = shared.lanes
+        self._order = shared.order
         self._outage = shared.outage
         self._metrics = shared.metrics
         self._pulse = shared.process.health.pulse("retries", _LATE_S)
@@ -206,7 +207,7 @@ class Retries:
                 self._lanes.give_up(pending.lane, pending.key, len(pending.payload.body))
                 self.settled(pending)
             else:
-                self._lanes.push(pending)
+                self._order.push(pending)
         self.pushed.set()
 
 

@@ -20,7 +20,7 @@ import structlog
 
 from dispatcher.core.errors import DrainExpired, LeaseLost
 from dispatcher.core.ids import RunId
-from dispatcher.core.lanes import TAILED, Lane, Lanes, Limits, Pending
+from dispatcher.core.lanes import TAILED, Lane, Lanes, Limits, Payload, Pending
 from dispatcher.daemon.attempts import Attempts
 from dispatcher.daemon.checkpoints import Checkpoints
 from dispatcher.daemon.disabler import Disabler
@@ -31,7 +31,7 @@ from dispatcher.daemon.recorder import Recorder
 from dispatcher.daemon.recoveries import Recoveries
 from dispatcher.daemon.rescuer import Rescuer
 from dispatcher.daemon.retries import Retries
-from dispatcher.daemon.shared import Process, Shared
+from dispatcher.daemon.shared import Process, Shared, utc_now
 from dispatcher.daemon.tailer import Downstream, Tailer
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.backlog import Backlog
@@ -44,6 +44,7 @@ from dispatcher.store.streaks import Streaks
 from dispatcher.store.wakeup import Wakeup
 
 _WATCH_TRUST_S: Final = 0.25  # well below the second by which we trust ourselves for less
+_LEAST_PATIENCE_S: Final = 0.05
 _GIVE_BACK_S: Final = 2.0  # at shutdown, while PostgreSQL is away
 
 log = structlog.get_logger("run")
@@ -70,6 +71,8 @@ class Run:
         )
         self._registry = Registry(self._link("registry"), process.vault)
         shared = Shared(process, run_id, self.lanes, self._registry)
+        self._order = shared.order
+        self._patient = asyncio.Event()  # something waits for a retry that is due soon
         self._progress = Progress()
         self._backlog = Backlog(self._link("backlog", INDEXED))
         self._ledger = Ledger(self._link("ledger"), run_id)
@@ -121,6 +124,7 @@ class Run:
                 leading = [group.create_task(self._renew()), group.create_task(self._watch_trust())]
                 await self._outage.patiently("registry", self._registry.refresh)
                 last_batches = {lane: await tailer.begin() for lane, tailer in self._tailers.items()}
+                await self._outage.patiently("order", self._expect_retries)
                 may_ring = await self._may_ring()
                 recording = group.create_task(self._recorder.run())
                 loops = [
@@ -135,6 +139,7 @@ class Run:
                         self._ring_due(),
                         self._cancel(),
                         self._disabler.run(),
+                        self._overtake(),
                     )
                 ]
                 log.info("leading", run=self._run_id)
@@ -226,6 +231,23 @@ class Run:
             self._retries.ring()
             self._recoveries.ring()
 
+    async def _expect_retries(self) -> None:
+        """Let what is strictly ordered wait for the retries that earlier runs left on the schedule."""
+        for row in await self._backlog.strict_retries():
+            payload = Payload(row.type, row.body, row.recorded_at, test=row.test)
+            if payload.subject is not None and not payload.test:
+                self._order.expect(row.key.webhook_id, payload.subject, row.key.outbox_id)
+
+    async def _overtake(self) -> None:
+        """Let those go that waited for a retry which did not come in time."""
+        while True:
+            await self._patient.wait()
+            self._patient.clear()
+            while (expires_at := self._order.next_expiry) is not None:
+                await asyncio.sleep(max(_LEAST_PATIENCE_S, (expires_at - utc_now()).total_seconds()))
+                if self._order.expire(utc_now()):
+                    self._attempts.pump()
+
     def _deactivated(self, webhooks: list[Webhook]) -> None:
         for webhook in webhooks:
             self._cancellations.put_nowait(webhook)
@@ -238,11 +260,18 @@ class Run:
             log.info("webhook stopped", webhook=webhook.public_id, reason=reason, cancelled=count)
 
     async def _close(self, webhook: Webhook, reason: str) -> int:
-        return await self._ledger.cancel_pending(webhook.id, reason, self.lanes.held_for(webhook.id))
+        count = await self._ledger.cancel_pending(webhook.id, reason, self.lanes.held_for(webhook.id))
+        if self._order.forget(webhook.id):
+            self._attempts.pump()
+        return count
 
     def _durable(self, pending: Pending, fact: FactRow) -> None:
         """Free the room of an attempt whose fact is durable, and put its retry on the schedule."""
         self.lanes.settled(pending)
+        if self._order.settled(pending, fact.next_attempt_at, utc_now()):
+            self._attempts.pump()
+        if self._order.next_expiry is not None:
+            self._patient.set()
         if pending.batch is not None:
             self._progress.closed(pending.lane, pending.batch)
             self._waiting.room_freed()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from dispatcher.core.ordering import Order
 
 if TYPE_CHECKING:
     from dispatcher.config import Config
@@ -43,6 +45,11 @@ class Shared:
     run_id: RunId
     lanes: Lanes
     registry: Registry
+    order: Order = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let what leaves in order leave by these lanes."""
+        object.__setattr__(self, "order", Order(self.lanes.push, self.registry.ordering_of))
 
     @property
     def outage(self) -> Outage:

@@ -26,6 +26,7 @@ from dispatcher.core.body import Body, build_body
 from dispatcher.core.errors import DatabaseUnavailable, LeaseLost
 from dispatcher.core.ids import DeliveryKey, WebhookId
 from dispatcher.core.lanes import Admission, Lane, Payload, Pending
+from dispatcher.core.revisions import follows
 from dispatcher.core.snapshot import Position
 from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.daemon.progress import Progress
@@ -42,6 +43,8 @@ _MOST_DELIVERIES: Final = 10_000
 # Between two steps of a lane in a storm: many rows cost little more than one, for PostgreSQL and for us.
 _PACE_S: Final = 0.01
 _BREATH_S: Final = 0.02  # some batches of facts
+_COURTESY_S: Final = 0.005
+_LONGEST_COURTESY_S: Final = 5.0
 
 log = structlog.get_logger("tail")
 
@@ -69,6 +72,7 @@ class Tailer:
         self._run_id = shared.run_id
         self._registry = shared.registry
         self._lanes = shared.lanes
+        self._order = shared.order
         self._waiting = downstream.waiting
         self._progress = downstream.progress
         self._pushed = downstream.pushed
@@ -131,6 +135,7 @@ class Tailer:
         self._metrics.tail.found(page.rows[0].recorded_at)
         if self._lane is not Lane.ALERT:
             await self._breathe()
+        await self._let_detections_pass(page.rows)
         told = await self._registry.told_before(self._session, page.rows)
         count, messages = self._route(page.rows, told)
         position = page.position_after(count)
@@ -142,6 +147,22 @@ class Tailer:
             self._give_up(messages)
         await asyncio.sleep(0)  # the requests leave before the next page is asked for
         return count
+
+    async def _let_detections_pass(self, rows: list[OutboxRow]) -> None:
+        """Wait until the lanes before this one have come to the events that these rows revise."""
+        events = {row.event_id: row.id for row in rows if row.event_id and follows(row.type, row.event_id)}
+        if self._lane is Lane.ALERT or not events:
+            return
+        waited_s = 0.0
+        while waited_s < _LONGEST_COURTESY_S:
+            found = await self._session.fetchrow(
+                "unrouted_before", list(events), list(events.values()), self._lane
+            )
+            if found is None or not found[0]:
+                return
+            await asyncio.sleep(_COURTESY_S)
+            waited_s += _COURTESY_S
+        log.warning("revisions overtake their events: the lane of alerts does not advance")
 
     async def _breathe(self) -> None:
         """Wait for room as long as deliveries are being settled: cheaper than writing and reading back."""
@@ -174,26 +195,31 @@ class Tailer:
                     integers=body.inexact_integers,
                 )
             full_body, full_for = self._registry.full_body(row, webhook_ids, told)
-            messages.append(
-                MessageRow(
-                    day=row.day,
-                    outbox_id=row.id,
-                    type=row.type,
-                    occurred_at=row.occurred_at,
-                    recorded_at=row.recorded_at,
-                    body=body.content,
-                    test=row.test,
-                    webhook_ids=webhook_ids,
-                    claimed=[self._admit(row, webhook_id, len(body.content)) for webhook_id in webhook_ids],
-                    full_body=full_body,
-                    full_for=full_for,
-                )
+            claimed: list[bool] = []
+            message = MessageRow(
+                day=row.day,
+                outbox_id=row.id,
+                type=row.type,
+                occurred_at=row.occurred_at,
+                recorded_at=row.recorded_at,
+                body=body.content,
+                test=row.test,
+                webhook_ids=webhook_ids,
+                claimed=claimed,
+                full_body=full_body,
+                full_for=full_for,
             )
+            claimed += [
+                self._admit(row, webhook_id, len(message.body_for(webhook_id))) for webhook_id in webhook_ids
+            ]
+            messages.append(message)
         return count, messages
 
     def _admit(self, row: OutboxRow, webhook_id: WebhookId, body_bytes: int) -> bool:
         if self._waiting.waits(self._lane, webhook_id):
             return False
+        if self._lane is Lane.EVENT and self._waiting.waits(Lane.ALERT, webhook_id):
+            return False  # what it revises may be among what waits
         key = DeliveryKey(row.day, row.id, webhook_id)
         return self._lanes.admit(self._lane, key, body_bytes) is Admission.ADMITTED
 
@@ -226,24 +252,23 @@ class Tailer:
             for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True):
                 if claimed:
                     key = DeliveryKey(message.day, message.outbox_id, webhook_id)
-                    self._lanes.give_up(self._lane, key, len(message.body))
+                    self._lanes.give_up(self._lane, key, len(message.body_for(webhook_id)))
 
     def _queue(self, messages: list[MessageRow], batch: int) -> None:
         claimed_count = deliveries = 0
         for message in messages:
-            payload = Payload(message.type, message.body, message.recorded_at, test=message.test)
-            full = (
-                None
-                if message.full_body is None
-                else Payload(message.type, message.full_body, message.recorded_at, test=message.test)
-            )
+            payloads: dict[int, Payload] = {}  # by the body that it holds
             deliveries += len(message.webhook_ids)
             for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True):
                 if claimed:
                     claimed_count += 1
                     key = DeliveryKey(message.day, message.outbox_id, webhook_id)
-                    sent = full if full is not None and webhook_id in message.full_for else payload
-                    self._lanes.push(Pending(key, self._lane, sent, batch=batch))
+                    body = message.body_for(webhook_id)
+                    payload = payloads.get(id(body))
+                    if payload is None:
+                        payload = Payload(message.type, body, message.recorded_at, test=message.test)
+                        payloads[id(body)] = payload
+                    self._order.push(Pending(key, self._lane, payload, batch=batch))
                 else:
                     self._waiting.mark(self._lane, webhook_id, message.outbox_id)
         self._progress.opened(self._lane, batch, claimed_count)

@@ -44,6 +44,7 @@ class Waiting:
         self._backlog = backlog
         self._ledger = ledger
         self._lanes = shared.lanes
+        self._order = shared.order
         self._outage = shared.outage
         self._metrics = shared.metrics
         self._entries: dict[tuple[Lane, WebhookId], _Entry] = {}
@@ -118,6 +119,8 @@ class Waiting:
         # Pages of a few rows would cost a statement each: wait until a good part of the last is settled.
         if entry is None or not entry.reading or room == 0 or (entry.outstanding > room):
             return
+        if lane is Lane.EVENT and self.waits(Lane.ALERT, webhook_id):
+            return  # what it revises may be among what waits
         marks, entry.rewound = entry.marks, False
         rows = await self._outage.patiently(
             "waiting", lambda: self._backlog.waiting(webhook_id, lane, entry.position, room)
@@ -141,7 +144,7 @@ class Waiting:
                     self._lanes.give_up(lane, pending.key, len(pending.payload.body))
                     self.settled(pending)
                 else:
-                    self._lanes.push(pending)
+                    self._order.push(pending)
             self.pushed.set()
 
     def _admit(self, entry: _Entry, lane: Lane, rows: list[WaitingRow], admitted: list[Pending]) -> bool:

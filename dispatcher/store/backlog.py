@@ -73,6 +73,20 @@ class Backlog:
             for row in rows
         ]
 
+    async def strict_retries(self) -> list[WaitingRow]:
+        """Give the retries to come of the webhooks whose order is strict; of very many the earliest ones."""
+        rows = await self._link.fetch("strict_retries")
+        return [
+            WaitingRow(
+                DeliveryKey(row["day"], row["outbox_id"], row["webhook_id"]),
+                row["type"],
+                row["body"],
+                row["recorded_at"],
+                row["test"],
+            )
+            for row in rows
+        ]
+
     async def due(
         self, after: tuple[dt.datetime, OutboxId, WebhookId], until: dt.datetime, limit: int
     ) -> list[DueRow]:

@@ -6,7 +6,7 @@ A statement that finds another run in the lead writes nothing and raises `LeaseL
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import asyncpg
@@ -92,7 +92,13 @@ class MessageRow(msgspec.Struct, frozen=True):
     webhook_ids: Sequence[WebhookId]
     claimed: Sequence[bool]  # for each of them: goes straight to memory
     full_body: bytes | None = None  # with the event's parameters
-    full_for: Sequence[WebhookId] = ()  # who gets that one
+    full_for: Collection[WebhookId] = ()  # who gets that one
+
+    def body_for(self, webhook_id: WebhookId) -> bytes:
+        """Give the body that a webhook gets."""
+        if self.full_body is not None and webhook_id in self.full_for:
+            return self.full_body
+        return self.body
 
 
 class Ledger:
@@ -201,7 +207,7 @@ class Ledger:
             raise LeaseLost("another run leads")
 
 
-def _array(ids: Sequence[WebhookId]) -> str | None:
+def _array(ids: Collection[WebhookId]) -> str | None:
     return f"{{{','.join(map(str, ids))}}}" if ids else None
 
 

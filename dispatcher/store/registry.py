@@ -17,6 +17,7 @@ import msgspec
 from dispatcher.core.body import build_body
 from dispatcher.core.filter import Filter
 from dispatcher.core.ids import WebhookId
+from dispatcher.core.ordering import Ordering
 from dispatcher.core.parameters import Parameters
 from dispatcher.core.revisions import follows, with_parameters
 from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, Subscription
@@ -42,6 +43,7 @@ class Webhook(msgspec.Struct, frozen=True):
     network_ids: frozenset[str] | None
     filter: Filter | None
     full_payload: bool  # revisions come with the event's parameters
+    ordering: Ordering
     headers: tuple[tuple[str, str], ...]
     ca_certificates: str  # PEM; empty: the system's authorities are trusted
     active: bool
@@ -126,6 +128,11 @@ class Registry:
         self.version = newest
         return stopped
 
+    def ordering_of(self, webhook_id: WebhookId) -> Ordering:
+        """Give the order in which a webhook is told of one subject."""
+        webhook = self.webhooks.get(webhook_id)
+        return "subject" if webhook is None else webhook.ordering
+
     async def told_before(self, statements: Statements, rows: Iterable[OutboxRow]) -> Tellings:
         """Read what was told of the events of these rows, as far as a webhook makes it necessary."""
         return await tellings(
@@ -156,13 +163,13 @@ class Registry:
 
     def full_body(
         self, row: OutboxRow, webhook_ids: Sequence[WebhookId], told: Tellings
-    ) -> tuple[bytes | None, list[WebhookId]]:
+    ) -> tuple[bytes | None, frozenset[WebhookId]]:
         """Give the body with the event's parameters, and those of the webhooks that are to get that one."""
         if not self._any_full or row.event_id is None or not follows(row.type, row.event_id):
-            return None, []
-        wanting = [number for number in webhook_ids if self.webhooks[number].full_payload]
+            return None, frozenset()
+        wanting = frozenset(number for number in webhook_ids if self.webhooks[number].full_payload)
         if not wanting:
-            return None, []
+            return None, wanting
         tellings_ = [one for one in told.get(row.event_id, ()) if one.outbox_id <= row.id]
         data_text = with_parameters(row.data_text, tellings_)
         return build_body(row.type, row.occurred_at, data_text, test=row.test).content, wanting
@@ -200,6 +207,7 @@ class Registry:
             network_ids=None if networks is None else frozenset(networks),
             filter=stored_filter(row["filter"], row["public_id"]),
             full_payload=row["payload"] == "full",
+            ordering=row["ordering"],
             headers=tuple(headers.items()),
             ca_certificates=row["ca_certificates"] or "",
             active=row["active"],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId, public_id
+from dispatcher.core.ordering import Ordering
 from dispatcher.store.accounts import write_audit
 from dispatcher.store.queries import QUERIES
 from dispatcher.store.vault import sealing
@@ -53,6 +54,7 @@ class WebhookFields(msgspec.Struct, frozen=True, kw_only=True):
     network_ids: tuple[str, ...] | None = None
     filter: Mapping[str, Any] | None = None
     payload: PayloadKind = "standard"
+    ordering: Ordering = "subject"
     description: str = ""
     headers: Mapping[str, str] = {}
     ca_certificates: str | None = None  # PEM; trusted instead of the system's authorities
@@ -117,6 +119,7 @@ async def create(
             sealer.seal(secret, name),
             _condition(fields),
             fields.payload,
+            fields.ordering,
         )
         details = {"events": fields.events, "active": fields.active}
         await write_audit(connection, actor, "webhook.created", name, details)
@@ -198,6 +201,7 @@ async def change(
             after.ca_certificates,
             _condition(after),
             after.payload,
+            after.ordering,
         )
         changed = [name for name in changes if getattr(after, name) != getattr(before, name)]
         details: dict[str, Any] = {"changed": changed if secret is None else [*changed, "secret"]}
@@ -289,6 +293,7 @@ def _webhook(row: asyncpg.Record, health: Health, vault: Vault) -> Webhook:
         active=row["active"],
         filter=None if condition is None else msgspec.json.decode(condition),
         payload=row["payload"],
+        ordering=row["ordering"],
         disabled_reason=row["disabled_reason"],
         next_secret_at=row["next_secret_at"],
         created_at=row["created_at"],

@@ -58,6 +58,7 @@ async def test_the_guides_example_makes_a_webhook(api: Management, database: Dat
         "description": "",
         "filter": None,
         "payload": "standard",
+        "ordering": "subject",
         "network_ids": None,
         "headers": {},
         "ca_certificates": None,
@@ -96,10 +97,21 @@ async def test_every_field_is_kept(api: Management) -> None:
         "active": False,
         "filter": {"min_magnitude": 4.5, "bbox": [170, -20, -170, 20], "include_unknown": True},
         "payload": "full",
+        "ordering": "strict",
         "secret": None,
     }
     made = (await api.ask("POST", "/v1/webhooks", wanted)).data
-    for name in ("url", "events", "description", "headers", "network_ids", "active", "filter", "payload"):
+    for name in (
+        "url",
+        "events",
+        "description",
+        "headers",
+        "network_ids",
+        "active",
+        "filter",
+        "payload",
+        "ordering",
+    ):
         assert wanted[name] == made[name]
     assert made["health"]["state"] == "disabled"
 
@@ -150,6 +162,7 @@ async def test_all_bad_fields_are_named_at_once(api: Management, database: Datab
         ("active", None, "expected boolean, got null"),
         ("network_ids", "net_a", "expected array or null, got string"),
         ("filter", [], "expected object or null, got array"),
+        ("ordering", "any", "must be one of subject, strict, none"),
         ("payload", "all", "must be one of standard, full"),
         ("filter", {}, "must hold a condition; null takes a filter away"),
     ],

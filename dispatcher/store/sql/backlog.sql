@@ -55,6 +55,20 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
        and (l.attempt_no, l.step) > (e.attempt_no, e.step))
  order by e.next_attempt_at, e.outbox_id limit $5;
 
+-- strict_retries: retries to come of the active webhooks whose order is strict
+select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test
+  from webhook w
+  join delivery_event e on e.webhook_id = w.id and e.next_attempt_at > statement_timestamp() - interval '1 day'
+  join message m on m.day = e.day and m.outbox_id = e.outbox_id
+  join outbox o on o.day = e.day and o.id = e.outbox_id
+ where w.ordering = 'strict' and w.active and w.deleted_at is null and e.state = 'pending'
+   and e.trigger is distinct from 'recover'
+   and not exists (
+    select from delivery_event l
+     where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
+       and (l.attempt_no, l.step) > (e.attempt_no, e.step))
+ order by e.outbox_id limit 10000;
+
 -- next_due: the earliest due time after $1, and the database's clock
 select min(next_attempt_at) as due_at, clock_timestamp() as clock from delivery_event where next_attempt_at > $1;
 

@@ -93,3 +93,15 @@ select t.event_id, t.id, t.type, t.data_text
       where o.event_id = wanted.event_id and o.id <= wanted.until and not o.test
       order by o.id desc limit $3)) t
  order by t.event_id, t.id;
+
+-- unrouted_before: whether an event of $1 has a row before the row $2, in a lane before $3, that was not fanned out yet
+-- Of very many such rows the latest are looked at.
+select exists (
+    select from unnest($1::text[], $2::bigint[]) as revised (event_id, outbox_id)
+     cross join lateral (
+        select o.day, o.id from outbox o
+         where o.event_id = revised.event_id and o.id < revised.outbox_id and o.lane < $3 and not o.test
+         order by o.id desc limit 20) o
+      left join lateral (
+        select m.outbox_id from message m where m.day = o.day and m.outbox_id = o.id limit 1) m on true
+     where m.outbox_id is null) as found;

@@ -1,0 +1,169 @@
+"""Lets what is about the same earthquake or sensor leave in order, webhook by webhook.
+
+How this works. Between the room that a delivery was given and its lane stands a *line* for each webhook and
+subject. A delivery is *out* while it is queued, under way or unrecorded, and for as long as its retry is due
+soon; a later one of the same line waits until nothing earlier is out. What arrives with a smaller id than
+those that are out was overtaken already, and goes at once. Nothing here holds up another subject.
+
+    subject  (the default) a later one waits while an earlier one is out, or due within `PATIENCE`; then it
+             overtakes, rather than wait out a retry of half an hour
+    strict   it waits until the earlier one has been delivered, has failed for good or was cancelled
+    none     nothing waits
+
+Tests, and what was asked for again by hand, stand in no line; recoveries stand in lines of their own,
+and wait there as `subject` says. No loop, no clock: pure bookkeeping.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import heapq
+from bisect import insort
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias
+
+from dispatcher.core.delivery import Trigger
+from dispatcher.core.ids import OutboxId, WebhookId
+from dispatcher.core.lanes import Lane, Pending
+
+Ordering: TypeAlias = Literal["subject", "strict", "none"]
+
+PATIENCE: Final = dt.timedelta(seconds=5)
+_LATE: Final = dt.timedelta(seconds=5)  # a retry that was due and did not come by then is overtaken
+_NEVER: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
+
+_Key: TypeAlias = tuple[WebhookId, str, bool]  # webhook, subject, whether it is recovered
+
+
+class _Line:
+    __slots__ = ("out", "waiting")
+
+    def __init__(self) -> None:
+        self.out: dict[
+            OutboxId, dt.datetime | None
+        ] = {}  # until when its retry is waited for; None: it is here
+        self.waiting: list[Pending] = []
+
+    def may_go(self, outbox_id: OutboxId) -> bool:
+        """Say whether nothing earlier is out."""
+        return not self.out or outbox_id <= min(self.out)
+
+
+class Order:
+    """The lines of everything that is held in memory."""
+
+    def __init__(self, push: Callable[[Pending], None], ordering: Callable[[WebhookId], Ordering]) -> None:
+        """Make it: `push` queues a delivery, `ordering` says what its webhook wants."""
+        self._queue = push
+        self._ordering = ordering
+        # One that is alone in its line, as nearly all are, stands for the line: that costs a microsecond.
+        self._lines: dict[_Key, _Line | Pending] = {}
+        self._expiries: list[tuple[dt.datetime, OutboxId, _Key]] = []
+
+    def push(self, pending: Pending) -> None:
+        """Queue what was admitted, or let it wait for its turn."""
+        key = _key(pending)
+        if key is None or self._ordering(pending.key.webhook_id) == "none":
+            self._queue(pending)
+            return
+        if self._lines.setdefault(key, pending) is pending:
+            self._queue(pending)
+            return
+        line = self._line(key)
+        if line.may_go(pending.key.outbox_id):
+            line.out[pending.key.outbox_id] = None
+            self._queue(pending)
+        else:
+            insort(line.waiting, pending, key=_place)
+
+    def settled(self, pending: Pending, due_at: dt.datetime | None, now: dt.datetime) -> bool:
+        """Note that a delivery's fact is durable, and when it is due again; true where others go now."""
+        key = _key(pending)
+        if key is None:
+            return False
+        found = self._lines.get(key)
+        if found is pending and due_at is None:
+            del self._lines[key]
+            return False
+        outbox_id = pending.key.outbox_id
+        if found is None or (found is not pending and outbox_id not in self._line(key).out):
+            return False
+        line = self._line(key)
+        if due_at is None:
+            del line.out[outbox_id]
+        elif self._ordering(pending.key.webhook_id) == "strict" and pending.lane is not Lane.RECOVERY:
+            line.out[outbox_id] = _NEVER
+        elif due_at - now <= PATIENCE:
+            expires_at = max(due_at, now) + _LATE
+            line.out[outbox_id] = expires_at
+            heapq.heappush(self._expiries, (expires_at, outbox_id, key))
+        else:
+            del line.out[outbox_id]
+        return self._release(key, line)
+
+    def expect(self, webhook_id: WebhookId, subject: str, outbox_id: OutboxId) -> None:
+        """Note a retry to come of a webhook of strict order, which an earlier run put on the schedule."""
+        self._line((webhook_id, subject, False)).out.setdefault(outbox_id, _NEVER)
+
+    def expire(self, now: dt.datetime) -> bool:
+        """Stop waiting for retries that did not come in time; true where something was let go."""
+        let_go = False
+        while self._expiries and self._expiries[0][0] <= now:
+            expires_at, outbox_id, key = heapq.heappop(self._expiries)
+            line = self._lines.get(key)
+            if isinstance(line, _Line) and line.out.get(outbox_id) == expires_at:
+                del line.out[outbox_id]
+                let_go = self._release(key, line) or let_go
+        return let_go
+
+    def forget(self, webhook_id: WebhookId) -> bool:
+        """Wait for no retry of a webhook any more: they are closed with it; true where others go now."""
+        released = False
+        for key, line in list(self._lines.items()):
+            if key[0] == webhook_id and isinstance(line, _Line):
+                line.out = {outbox_id: until for outbox_id, until in line.out.items() if until is None}
+                released = self._release(key, line) or released
+        return released
+
+    @property
+    def next_expiry(self) -> dt.datetime | None:
+        """Give the time at which `expire` is to be called."""
+        return self._expiries[0][0] if self._expiries else None
+
+    @property
+    def waiting(self) -> int:
+        """Count those that wait for their turn."""
+        return sum(len(line.waiting) for line in self._lines.values() if isinstance(line, _Line))
+
+    def _line(self, key: _Key) -> _Line:
+        found = self._lines.get(key)
+        if isinstance(found, _Line):
+            return found
+        line = self._lines[key] = _Line()
+        if found is not None:
+            line.out[found.key.outbox_id] = None
+        return line
+
+    def _release(self, key: _Key, line: _Line) -> bool:
+        released = False
+        while line.waiting and line.may_go(line.waiting[0].key.outbox_id):
+            pending = line.waiting.pop(0)
+            line.out[pending.key.outbox_id] = None
+            self._queue(pending)
+            released = True
+        if not line.out:
+            del self._lines[key]
+        return released
+
+
+def _key(pending: Pending) -> _Key | None:
+    """Name the line of a delivery; None where it stands in none."""
+    payload = pending.payload
+    subject = payload.subject
+    if subject is None or payload.test or pending.trigger is Trigger.MANUAL:
+        return None
+    return pending.key.webhook_id, subject, pending.lane is Lane.RECOVERY
+
+
+def _place(pending: Pending) -> OutboxId:
+    return pending.key.outbox_id
