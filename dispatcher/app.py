@@ -7,8 +7,9 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from aiohttp import web
 from dispatcher import __version__
 from dispatcher.api.app import create_app
 from dispatcher.api.context import ApiContext
-from dispatcher.config import Config, listen_address
+from dispatcher.config import Config, ConfigError, changed, listen_address
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.errors import DrainExpired, OperatorError
 from dispatcher.core.ids import DeliveryIds
@@ -29,7 +30,7 @@ from dispatcher.daemon.leadership import Leadership
 from dispatcher.daemon.ops import create_ops_app
 from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.shared import Process
-from dispatcher.daemon.systemd import listen_fds, notify, watchdog_interval_s
+from dispatcher.daemon.systemd import Service, listen_fds, notify, watchdog_interval_s
 from dispatcher.dashboard import Dashboard, DashboardContext
 from dispatcher.diagnosis.machine import FILES_BESIDE_REQUESTS
 from dispatcher.sender import AiohttpSender
@@ -39,7 +40,7 @@ from dispatcher.store.installation import Installation
 from dispatcher.store.lease import Lease
 from dispatcher.store.refusals import operator_mistakes
 from dispatcher.store.schema import migrate, require_schema
-from dispatcher.store.vault import configured_vault
+from dispatcher.store.vault import Vault, configured_vault
 from dispatcher.telemetry.health import Health
 from dispatcher.telemetry.log import configure
 from dispatcher.telemetry.metrics import Metrics
@@ -49,12 +50,12 @@ _WATCH_EVERY_S: Final = 1.0
 log = structlog.get_logger("daemon")
 
 
-def serve(config: Config) -> int:
-    """Run the daemon until SIGTERM or SIGINT; give the exit status."""
+def serve(config: Config, read_again: Callable[[], Config]) -> int:
+    """Run the daemon until SIGTERM or SIGINT; give the exit status. SIGHUP reads the configuration again."""
     configure(config.log)
     _check_file_limit(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config))
+        return runner.run(_serve(config, read_again))
 
 
 def _check_file_limit(config: Config) -> None:
@@ -71,20 +72,35 @@ def _check_file_limit(config: Config) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    service = Service(f"grillo-dispatcher {__version__}")
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("nothing to reload: webhooks are always current"))
+    loop.add_signal_handler(signal.SIGHUP, service.reload, partial(_reload, config, read_again))
     metrics, health = Metrics(), Health()
-    async with AsyncExitStack() as stack:
-        with operator_mistakes():
-            url, server = await _database_url(config, stack)
-            database = Database(url, config.database)
-            stack.push_async_callback(database.close)
-            vault = configured_vault(config)
-            installation = await Installation.load(database, vault)
+    outage = Outage(metrics, service.database_is)
+    vault = configured_vault(config)
+    sockets = listen_fds()
+    starting = True
+
+    def problems() -> list[str]:
+        away = outage.reason
+        if away is not None:
+            return [f"database: {away}"]
+        return ["starting"] if starting else health.late()
+
+    async with AsyncExitStack() as stack, _beside() as run:
+        run(_watchdog(lambda: outage.reason is not None or not health.late()))
+        await _listen(stack, create_ops_app(metrics, problems), config.ops.listen, "ops", sockets)
+        url, server = await _database_url(config, stack)
+        database = Database(url, config.database)
+        stack.push_async_callback(database.close)
+        installation = await outage.patiently_until(stop, "start", partial(_open, database, config, vault))
+        if installation is None:
+            log.info("stopped")
+            return 0
         ids = DeliveryIds(installation.id_key)
         sender = await stack.enter_async_context(AiohttpSender(config.delivery))
         process = Process(
@@ -94,56 +110,76 @@ async def _serve(config: Config) -> int:
             ids=ids,
             sender=sender,
             lease=Lease(database.link("lease")),
-            outage=Outage(metrics),
+            outage=outage,
             metrics=metrics,
             health=health,
         )
         show_process(process)
         leadership = Leadership(process)
-
-        def problems() -> list[str]:
-            away = process.outage.reason
-            return [f"database: {away}"] if away is not None else health.late()
-
         policy = AddressPolicy(config.delivery.allowed_networks)
         api = create_app(ApiContext(database=database, vault=vault, ids=ids, config=config, policy=policy))
         Dashboard(
             DashboardContext(database=database, vault=vault, ids=ids, config=config, policy=policy)
         ).add_to(api)
-        sockets = listen_fds()
-        await _listen(stack, create_ops_app(metrics, problems), config.ops.listen, "ops", sockets)
         await _listen(stack, api, config.api.listen, "api", sockets)
         housekeeping = Housekeeping(process, leading=lambda: leadership.leading)
         # What is here now stays: the collector need not look at it again, nor look so often.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
+        starting = False
         log.info("ready", version=__version__)
-        notify(f"READY=1\nSTATUS=grillo-dispatcher {__version__}")
-        async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(housekeeping.run()),
-                group.create_task(_watchdog(lambda: process.outage.reason is not None or not health.late())),
-            ]
-            if server is not None:
-                beside.append(group.create_task(server.supervise()))
-            status = 0
-            try:
-                await leadership.work(stop)
-            except DrainExpired as expired:
-                log.warning("drain expired", reason=str(expired))
-                status = 1
-            notify("STOPPING=1")
-            for task in beside:
-                task.cancel()
+        service.ready()
+        run(housekeeping.run())
+        if server is not None:
+            run(server.supervise())
+        status = 0
+        try:
+            await leadership.work(stop)
+        except DrainExpired as expired:
+            log.warning("drain expired", reason=str(expired))
+            status = 1
+        notify("STOPPING=1")
     log.info("stopped")
     return status
+
+
+async def _open(database: Database, config: Config, vault: Vault) -> Installation:
+    """Find out, once PostgreSQL answers, that the database is ours; `OperatorError` says what is wrong."""
+    with operator_mistakes():
+        await require_schema(database.url, config.database)
+        return await Installation.load(database, vault)
+
+
+def _reload(config: Config, read_again: Callable[[], Config]) -> None:
+    """Take over what can change while we run, `[log]`, and name what has to wait for a restart."""
+    try:
+        wanted = read_again()
+    except ConfigError as error:
+        log.error("the configuration was not reloaded", problems=error.problems)  # noqa: TRY400 - it says all
+        return
+    configure(wanted.log)
+    later = [key for key in changed(config, wanted) if not key.startswith("log.")]
+    log.info("the configuration was reloaded", log_level=wanted.log.level)
+    if later:
+        log.warning("settings that take effect at the next start", keys=later)
+
+
+@asynccontextmanager
+async def _beside() -> AsyncIterator[Callable[[Coroutine[None, None, None]], None]]:
+    """Run loops beside the block; they end with it, and it ends when one of them fails."""
+    async with asyncio.TaskGroup() as group:
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            yield lambda loop: tasks.append(group.create_task(loop))
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 async def _database_url(config: Config, stack: AsyncExitStack) -> tuple[str, EmbeddedServer | None]:
     """Give the URL of the configured server, or of the embedded one, which then runs as long as we do."""
     if config.database.url:
-        await require_schema(config.database.url, config.database)
         return config.database.url, None
     server = EmbeddedServer(
         Path(config.data_dir), bin_dir=config.database.bin_dir, port=config.database.port, log=log

@@ -14,6 +14,7 @@ import math
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -61,11 +62,12 @@ def _execute(parsed: argparse.Namespace) -> int:
     if parsed.command in {"listen", "demo"}:  # need no configuration, so a wrong one is no obstacle
         configure(Log(level="warning"))
         return _run(_listen(parsed) if parsed.command == "listen" else demo(once=parsed.once))
-    config = load(Path(parsed.config) if parsed.config is not None else None)
+    read = partial(load, Path(parsed.config) if parsed.config is not None else None)
+    config = read()
     if parsed.command == "serve":
         from dispatcher.app import serve  # noqa: PLC0415, every room: only the daemon needs them
 
-        return serve(config)
+        return serve(config, read)
     if parsed.command == "check-config":
         return check_config(config)
     # A command's own words go to the terminal; of the rooms it uses, what is worth a warning.

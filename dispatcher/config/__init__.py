@@ -1,5 +1,6 @@
 """Configuration: one frozen struct, read from a file, the environment and systemd's credentials."""
 
+from dispatcher.config.difference import changed
 from dispatcher.config.listen import listen_address
 from dispatcher.config.redaction import redacted, without_password
 from dispatcher.config.settings import (
@@ -27,6 +28,7 @@ __all__ = [
     "Retention",
     "Secrets",
     "Tail",
+    "changed",
     "listen_address",
     "load",
     "redacted",

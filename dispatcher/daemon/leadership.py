@@ -44,9 +44,9 @@ class Leadership:
         self._process.metrics.lease_held.set(leading)
 
     async def _take(self, stop: asyncio.Event) -> RunId | None:
-        standing_by = False
+        process, standing_by = self._process, False
         while not stop.is_set():
-            run_id = await self._ask_until(stop)
+            run_id = await process.outage.patiently_until(stop, "lease", process.lease.take)
             if run_id is not None:
                 return run_id
             if not standing_by:
@@ -58,16 +58,3 @@ class Leadership:
             except TimeoutError:
                 continue
         return None
-
-    async def _ask_until(self, stop: asyncio.Event) -> RunId | None:
-        """Ask for the lead, for as long as the database is away and we are not to stop."""
-        process = self._process
-        asking = asyncio.ensure_future(process.outage.patiently("lease", process.lease.take))
-        stopping = asyncio.ensure_future(stop.wait())
-        try:
-            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return asking.result() if asking.done() else None
-        finally:
-            for task in (asking, stopping):
-                task.cancel()
-            await asyncio.wait({asking, stopping})

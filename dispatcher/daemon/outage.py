@@ -22,8 +22,10 @@ log = structlog.get_logger("database")
 class Outage:
     """Knows which loops cannot reach the database."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, tell: Callable[[str | None], None] = lambda _: None) -> None:
+        """`tell` hears each change: the reason, or None when the database is back."""
         self._metrics = metrics
+        self._tell = tell
         self._without: dict[str, str] = {}
         metrics.database_up.set(1)
 
@@ -55,13 +57,29 @@ class Outage:
             if self._without:
                 self._without.pop(loop_name, None)
 
+    async def patiently_until(
+        self, stop: asyncio.Event, loop_name: str, ask: Callable[[], Awaitable[T]]
+    ) -> T | None:
+        """Ask the database until it answers or `stop` is set; None then."""
+        asking = asyncio.ensure_future(self.patiently(loop_name, ask))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else None
+        finally:
+            for task in (asking, stopping):
+                task.cancel()
+            await asyncio.wait({asking, stopping})
+
     def _away(self, loop_name: str, reason: str) -> None:
         if not self._without:
             log.warning("database away", loop=loop_name, reason=reason)
             self._metrics.database_up.set(0)
+            self._tell(reason)
         self._without[loop_name] = reason
 
     def _back(self, loop_name: str) -> None:
         if self._without.pop(loop_name, None) is not None and not self._without:
             log.info("database back")
             self._metrics.database_up.set(1)
+            self._tell(None)

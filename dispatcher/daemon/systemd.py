@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _FIRST_FD: Final = 3  # SD_LISTEN_FDS_START
 _PATIENCE_S: Final = 0.5  # the manager's queue is full only when it is in trouble itself
@@ -34,6 +35,41 @@ def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
         except OSError:
             return False
     return True
+
+
+class Service:
+    """What the manager was told of us.
+
+    We are *ready* when nothing but PostgreSQL is missing: we wait for it by ourselves, as long as it takes,
+    and units that come after us are not held up by its outage. The status line says what is the matter.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._ready = False
+
+    def ready(self) -> None:
+        """Say that we run."""
+        self._ready = True
+        notify(f"READY=1\nSTATUS={self._name}")
+
+    def database_is(self, away: str | None) -> None:
+        """Say that PostgreSQL is away, and why; or that it is back."""
+        if away is None:
+            notify(f"STATUS={self._name}")
+        else:
+            self._ready = True
+            notify(f"READY=1\nSTATUS={self._name}, waiting for PostgreSQL: {' '.join(away.split())}")
+
+    def reload(self, work: Callable[[], None]) -> None:
+        """Let the manager know when reloading begins and ends (sd_notify(3))."""
+        if self._ready:
+            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            work()
+        finally:
+            if self._ready:
+                notify("READY=1")
 
 
 def watchdog_interval_s(environ: Mapping[str, str] = os.environ) -> float | None:

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: few, dedicated, long-held; and the one place that names the driver's errors.
+"""Connections to PostgreSQL: few, dedicated, long-held.
 
 A `Link` is one connection that belongs to one loop. It connects when it is first used, and again after
 it broke; every failure that means "PostgreSQL is away" is raised as `DatabaseUnavailable`, and the loop
@@ -20,6 +20,7 @@ import asyncpg
 
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import DatabaseUnavailable
+from dispatcher.store.away import unavailable, unavailable_when_away
 from dispatcher.store.queries import QUERIES
 
 # The server closes dead peers' sessions by itself, which frees their locks.
@@ -61,18 +62,6 @@ _CLIENT_TCP: Final = {
     socket.TCP_USER_TIMEOUT: 5_000,
 }
 
-_AWAY: Final = (
-    OSError,  # includes TimeoutError and every refused or reset connection
-    asyncpg.InterfaceError,  # the connection is closed
-    asyncpg.InternalClientError,  # it is being closed: the FATAL was read, the end of the stream was not
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shutdown, crash, cannot connect now, cancelled by an administrator
-    asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, or a server that was told to be one
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.LockNotAvailableError,
-)
-
 
 class _Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A connection that breaks within seconds when the other side is gone without a word."""
@@ -84,19 +73,6 @@ class _Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no type
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in _CLIENT_TCP.items():
                 connected.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-@contextlib.contextmanager
-def unavailable_when_away() -> Any:
-    """Raise `DatabaseUnavailable` for the driver's errors that mean that PostgreSQL is away."""
-    try:
-        yield
-    except _AWAY as error:
-        raise _unavailable(error) from error
-
-
-def _unavailable(error: BaseException) -> DatabaseUnavailable:
-    return DatabaseUnavailable(f"{type(error).__name__}: {str(error) or 'no answer in time'}")
 
 
 async def connect(
@@ -189,12 +165,13 @@ class Link(_OneAtATime):
     def give_back(self, connection: asyncpg.Connection, error: BaseException | None) -> None:
         """End a turn; raises `DatabaseUnavailable` when `error` says that PostgreSQL went away."""
         self._turn.release()
-        if isinstance(error, (*_AWAY, DatabaseUnavailable, asyncio.CancelledError)):
+        away = None if error is None else unavailable(error, connection)
+        if away is not None or isinstance(error, asyncio.CancelledError):
             # Whether the statement was done is unknown, and so is the state of the session.
             self._connection = None
             connection.terminate()
-            if isinstance(error, _AWAY):
-                raise _unavailable(error) from error
+        if away is not None and away is not error:
+            raise away from error
 
     async def session(self) -> Session:
         """Give the present connection as a session, connecting first if needed."""
@@ -206,7 +183,7 @@ class Link(_OneAtATime):
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             try:
-                with unavailable_when_away():
+                with unavailable_when_away(connection):
                     await connection.close(timeout=2)
             except DatabaseUnavailable:
                 connection.terminate()
@@ -302,8 +279,12 @@ class Database:
         """Borrow a pooled connection; raises `DatabaseUnavailable` rather than wait for ever."""
         pool = self._pool or await self._open_pool()
         with unavailable_when_away():
-            async with pool.acquire(timeout=self._config.connect_timeout_s) as connection:
+            connection = await pool.acquire(timeout=self._config.connect_timeout_s)
+        try:
+            with unavailable_when_away(connection):
                 yield connection
+        finally:
+            await pool.release(connection)
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """Run the named query on a pooled connection and give its rows."""
@@ -347,5 +328,5 @@ class _InTransaction(Database):
     @contextlib.asynccontextmanager
     async def acquire(self) -> AsyncIterator[asyncpg.Connection]:
         """Give the one connection; a transaction within it becomes a savepoint."""
-        with unavailable_when_away():
+        with unavailable_when_away(self._connection):
             yield self._connection

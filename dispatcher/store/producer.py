@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import asyncpg
 import msgspec
 
-from dispatcher.store.connection import connect, unavailable_when_away
+from dispatcher.store.away import unavailable_when_away
+from dispatcher.store.connection import connect
 from dispatcher.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -54,14 +55,14 @@ class Producer:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Commit what is inserted inside the block, together; nothing of it where the block raises."""
-        with unavailable_when_away():
+        with unavailable_when_away(self._connection):
             async with self._connection.transaction():
                 yield
 
     async def insert(self, event: NewEvent) -> Insertion:
         """Insert one event. Inside `transaction`, a refusal spoils the transaction: leave it by raising."""
         try:
-            with unavailable_when_away():
+            with unavailable_when_away(self._connection):
                 tag: str = await self._connection.execute(
                     QUERIES["insert_event"],
                     event.type,

@@ -26,5 +26,7 @@ def operator_mistakes() -> Iterator[None]:
             f"{error}: log in as the schema's owner, or as a member of the role dispatcher_daemon "
             "(outbox_producer suffices for `dispatcher emit`)"
         ) from error
+    except asyncpg.ClientConfigurationError as error:
+        raise OperatorError(f"database.url: {error}") from error
     except asyncpg.UndefinedTableError as error:
         raise OperatorError(f"{error}: run `dispatcher migrate`") from error

@@ -10,7 +10,8 @@ import asyncpg
 
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import OperatorError
-from dispatcher.store.connection import Database, connect, unavailable_when_away
+from dispatcher.store.away import unavailable_when_away
+from dispatcher.store.connection import Database, connect
 from dispatcher.store.queries import QUERIES
 
 SCHEMA_VERSION: Final = 1
@@ -34,7 +35,7 @@ async def migrate(url: str, config: DatabaseConfig | None = None) -> bool:
     """
     connection = await connect(url, name="migrate", config=config or DatabaseConfig())
     try:
-        with unavailable_when_away():
+        with unavailable_when_away(connection):
             async with connection.transaction():
                 await connection.execute("select pg_advisory_xact_lock($1, $2)", *_MIGRATION_LOCK)
                 created = await connection.fetchval("select to_regclass('public.installation') is null")
@@ -54,7 +55,7 @@ async def require_schema(url: str, config: DatabaseConfig | None = None) -> None
     """Raise `OperatorError` unless the database has the schema of this version."""
     connection = await connect(url, name="start", config=config or DatabaseConfig())
     try:
-        with unavailable_when_away():
+        with unavailable_when_away(connection):
             if await connection.fetchval("select to_regclass('public.installation') is null"):
                 raise OperatorError("the database has no schema yet: run `dispatcher migrate`")
             _check(await connection.fetchval(QUERIES["schema_version"]))

@@ -1,9 +1,10 @@
 """Log lines: one JSON object for each fact on standard error, or a console for people.
 
-How this works: `configure` is called once, by the program. Rooms hold `structlog.get_logger()`; a hot
-loop binds its logger once (`log = log.bind()`), which takes the set-up lookup out of every line. A line
-costs a few microseconds: it never passes through `logging`, and msgspec writes it. What libraries say
-through `logging` (warnings and worse) and through `warnings` joins the same stream.
+How this works: `configure` is called by the program, and again when its settings were changed. Rooms hold
+`structlog.get_logger()`; a hot loop binds its logger once (`log = log.bind()`), which takes the set-up
+lookup out of every line. A line costs a few microseconds: it never passes through `logging`, and msgspec
+writes it. What libraries say through `logging` (warnings and worse) and through `warnings` joins the same
+stream.
 """
 
 from __future__ import annotations
@@ -44,15 +45,32 @@ def configure(settings: Log, stream: BinaryIO | None = None, environ: Mapping[st
     render: _Render = _Console(colors=terminal) if console else _json_line
     if writes_to_journal(out, environ):
         render = _Prefixed(render)
+    # One list for ever: rooms hold loggers that have it, and follow when `configure` is called again.
+    _processors[:] = [_Threshold(_NUMBER[settings.level]), _complete, render]
     structlog.configure(
-        processors=[_complete, render],
-        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
+        processors=_processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.BytesLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
     _canonical.out = out if _NUMBER[settings.level] <= logging.INFO else None
     _canonical.render = render
     _adopt_standard_logging(_NUMBER[settings.level])
+
+
+_processors: Final[list[Any]] = []
+
+
+class _Threshold:
+    """Drops what is less important than the operator wants to hear."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __call__(self, _logger: object, level: str, line: _Line) -> _Line:
+        if _NUMBER.get(_LEVEL.get(level, level), logging.CRITICAL) < self._number:
+            raise structlog.DropEvent
+        return line
 
 
 def writes_to_journal(stream: BinaryIO, environ: Mapping[str, str]) -> bool:

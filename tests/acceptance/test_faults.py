@@ -1,6 +1,7 @@
 """Faults of every kind, mixed at random, on two daemons and their database: nothing is lost.
 
-`FAULT_SCHEDULES=200 make test-slow ARGS=tests/acceptance/test_faults.py` plays so many schedules.
+`FAULT_SCHEDULES=200 make test-slow ARGS=tests/acceptance/test_faults.py` plays so many schedules;
+`FAULT_FIRST_SEED=200` besides plays the next ones.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tests.acceptance.server import Server
 
 SCHEDULES = int(os.environ.get("FAULT_SCHEDULES", "6"))
+FIRST_SEED = int(os.environ.get("FAULT_FIRST_SEED", "0"))
 FAULTS = 12
 
 Fault: TypeAlias = Callable[[], Awaitable[None]]
@@ -97,7 +99,7 @@ class Faults:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(SCHEDULES))
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + SCHEDULES))
 async def test_mixed_faults(data_dir: Path, tmp_path: Path, seed: int) -> None:
     """After any schedule of faults everything committed has arrived, and every request has its fact."""
     settings = {

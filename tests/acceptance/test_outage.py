@@ -100,7 +100,6 @@ async def test_postgresql_freezes_for_a_minute(data_dir: Path, tmp_path: Path) -
     """The same with the default timeouts, past all of them: the lease has run out meanwhile, unclaimed."""
     async with under_load(data_dir, tmp_path, seed=14) as (world, server, daemon):
         server.freeze()
-        await daemon.not_ready("no progress")
         await daemon.not_ready("database: ")
         await daemon.says(AWAY)
         await asyncio.sleep(30)
@@ -166,7 +165,6 @@ async def xid_of(world: Harness, event: Event) -> int:
         return int(await connection.fetchval("select xid::text from outbox where dedup_key = $1", key))
 
 
-@pytest.mark.xfail(strict=True, reason="the first connection is not waited for yet")
 async def test_postgresql_is_away_at_the_start(data_dir: Path, tmp_path: Path) -> None:
     """Started without room for a connection, then without a server: it waits, and says why."""
     async with own_server(data_dir) as server, Harness(server.url, seed=16) as world:

@@ -14,8 +14,8 @@ import pytest
 
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import DatabaseUnavailable
+from dispatcher.store.away import unavailable_when_away
 from dispatcher.store.connection import Database as Store
-from dispatcher.store.connection import unavailable_when_away
 from tests.postgres import Database, wait_for
 from tests.receiver import free_port
 
@@ -196,3 +196,31 @@ def test_ways_to_be_away(error: Exception) -> None:
     """Everything that passes by waiting has one name."""
     with pytest.raises(DatabaseUnavailable, match=type(error).__name__), unavailable_when_away():
         raise error
+
+
+async def test_a_wrong_call_is_a_bug_and_no_outage(database: Database) -> None:
+    """One argument too many surfaces at once: to be away for ever would hide it."""
+    store = Store(database.url, CONFIG)
+    link = store.link("loop")
+    for ask in (link.fetchrow, store.fetchrow):
+        with pytest.raises(asyncpg.InterfaceError, match="1 was passed"):
+            await ask("database_clock", 1)
+        assert await ask("database_clock"), "the connection is as good as before"
+    await store.close()
+
+
+async def test_a_session_is_one_connection(database: Database) -> None:
+    """A session has ended when its connection has, even after the link has found another one."""
+    store = Store(database.url, CONFIG)
+    link = store.link("loop")
+    session = await link.session()
+    assert await session.fetchrow("database_clock")
+    for pid in await sessions(database, "dispatcher loop"):
+        await end(database, pid)
+    with pytest.raises(DatabaseUnavailable):
+        await session.fetchrow("database_clock")
+    assert session.ended
+    assert await link.fetchrow("database_clock"), "the link connects again"
+    with pytest.raises(DatabaseUnavailable, match="session has ended"):
+        await session.fetchrow("database_clock")
+    await store.close()
