@@ -20,6 +20,7 @@ from aiohttp import web
 from dispatcher import __version__
 from dispatcher.api.app import create_app
 from dispatcher.api.context import ApiContext
+from dispatcher.api.runner import Runner
 from dispatcher.config import Config, ConfigError, changed, listen_address
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.errors import DrainExpired, OperatorError
@@ -194,7 +195,7 @@ async def _database_url(config: Config, stack: AsyncExitStack) -> tuple[str, Emb
 async def _listen(
     stack: AsyncExitStack, app: web.Application, listen: str, name: str, sockets: Mapping[str, socket.socket]
 ) -> None:
-    runner = web.AppRunner(app, access_log=None)
+    runner = Runner(app, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     given = sockets.get(name)

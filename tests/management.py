@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from dispatcher.api import ApiContext, create_app
+from dispatcher.api import ApiContext, Runner, create_app
 from dispatcher.config import Api, Config, Database
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.ids import DeliveryIds
@@ -111,7 +111,7 @@ async def management(url: str, config: Config | None = None) -> AsyncIterator[Ma
     )
     made = await accounts.create_key(store, scopes=WRITER)
     assert made is not None
-    runner = web.AppRunner(create_app(context), access_log=None)
+    runner = Runner(create_app(context), access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -2,5 +2,6 @@
 
 from dispatcher.api.app import create_app
 from dispatcher.api.context import ApiContext
+from dispatcher.api.runner import Runner
 
-__all__ = ["ApiContext", "create_app"]
+__all__ = ["ApiContext", "Runner", "create_app"]

@@ -50,6 +50,12 @@ def invalid_request(details: Sequence[Detail]) -> Problem:
     return Problem(400, "invalid_request", f"The request is not valid: {fields}.", details)
 
 
+def invalid_request_line(*, too_long: bool) -> Problem:
+    """Refuse what could not be read as HTTP at all."""
+    why = "its first line or one of its headers is too long" if too_long else "it is not HTTP"
+    return Problem(400, "invalid_request", f"The request could not be read: {why}.")
+
+
 def unauthorized(message: str) -> Problem:
     """Ask for a valid key (RFC 6750, 3)."""
     return Problem(401, "unauthorized", message, headers={"WWW-Authenticate": 'Bearer realm="v1"'})

@@ -265,6 +265,10 @@ class Lanes:
         own = self._share_of_one(lane) - (queue.held if queue else 0)
         return max(0, min(own, self._room[lane] - self.held))
 
+    def has_room(self, lane: Lane) -> bool:
+        """Say whether a lane may hold more, whoever it is for."""
+        return self.held < self._room[lane]
+
     def _share_of_one(self, lane: Lane) -> int:
         """Give how many a webhook may hold in a lane: its own share, and more while much room is free.
 

@@ -22,7 +22,7 @@ from dispatcher.core.errors import DatabaseUnavailable, UnwritableFact
 from dispatcher.core.lanes import Pending
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.connection import Link
-from dispatcher.store.ledger import Appender, FactRow, Ledger, Unappendable
+from dispatcher.store.ledger import Appender, FactRow, Ledger, MonthGone, Unappendable
 
 BATCH_ROWS: Final = 1_000
 _LINGER_S: Final = 0.005
@@ -104,10 +104,19 @@ class Recorder:
         encoded = self._encoder.encode(facts).decode()
         try:
             await self._outage.patiently("recorder", lambda: self._ledger.record(encoded))
-        except UnwritableFact as error:
+        except (UnwritableFact, MonthGone) as error:
             if len(facts) > 1:
                 for fact in facts:
                     await self._write([fact])
+                return
+            if isinstance(error, MonthGone):
+                # Retention drops no month with anything unfinished: this was asked for at that very moment.
+                log.warning(
+                    "a delivery was dropped with its month",
+                    outbox_id=facts[0].outbox_id,
+                    day=facts[0].day.isoformat(),
+                    attempt=facts[0].attempt_no,
+                )
                 return
             log.exception("fact recorded without its details", fact=repr(facts[0]))
             await self._write([_without_details(facts[0], str(error))])

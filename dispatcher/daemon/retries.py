@@ -4,7 +4,8 @@ How this works. Every fact that has a due time and no successor is due then: the
 cursor moves over them in the order of their due times, never beyond now; the loop sleeps until the earliest
 due time that it knows of. The last few seconds are read again each time, since a fact may be committed a
 little after its due time was set. What finds no room waits by webhook, like first attempts do
-(`daemon/waiting.py`), and is read back in the order of due times.
+(`daemon/waiting.py`), and is read back in the order of due times. First attempts that a crash interrupted
+keep their lane and its room, and wait apart: an alert stands behind no retry.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final, NamedTuple
 
 from dispatcher.core.delivery import Kind, Trigger
 from dispatcher.core.ids import OutboxId, WebhookId
-from dispatcher.core.lanes import Admission, Lane, Payload, Pending
+from dispatcher.core.lanes import TAILED, Admission, Lane, Payload, Pending
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.backlog import Backlog, DueRow
 from dispatcher.store.ledger import Ledger
@@ -37,6 +38,13 @@ class _Cursor(NamedTuple):
     webhook_id: WebhookId
 
 
+class _Waiter(NamedTuple):
+    """What of a webhook waits for room."""
+
+    webhook_id: WebhookId
+    first: bool  # its interrupted first attempts; else everything that goes behind them
+
+
 class Retries:
     """The schedule of one run."""
 
@@ -52,7 +60,7 @@ class Retries:
         self._pulse = shared.process.health.pulse("retries", _LATE_S)
         self._now = now
         self._cursor = _Cursor(BEGINNING, OutboxId(0), WebhookId(0))
-        self._waiting: dict[WebhookId, tuple[dt.datetime, OutboxId]] = {}
+        self._waiting: dict[_Waiter, tuple[dt.datetime, OutboxId]] = {}
         self._held: dict[Pending, dt.datetime] = {}
         self._expected: dt.datetime | None = None
         self._ahead = _CLOCKS_DIFFER  # of our clock before the database's, until it is known
@@ -94,7 +102,7 @@ class Retries:
     def settled(self, pending: Pending) -> None:
         """Forget an attempt that had been brought back and now has its fact."""
         del self._held[pending]
-        if pending.key.webhook_id in self._waiting:
+        if any(_Waiter(pending.key.webhook_id, first) in self._waiting for first in (True, False)):
             self._look()
 
     async def run(self) -> None:
@@ -108,8 +116,8 @@ class Retries:
                 earlier = now - self._ahead - _COMMITTED_LATE
                 self._cursor = min(self._cursor, _Cursor(earlier, OutboxId(0), WebhookId(0)))
             more = await self._sweep(now)
-            for webhook_id in list(self._waiting):
-                await self._serve(webhook_id, now)
+            for waiter in sorted(self._waiting, key=lambda one: not one.first):
+                await self._serve(waiter, now)
             self._metrics.retries_due.set(len(self._held) + len(self._waiting))
             self._pulse.beat()
             if not more:
@@ -139,12 +147,13 @@ class Retries:
         rows = await self._outage.patiently("retries", lambda: self._backlog.due(start, now, _PAGE_ROWS))
         admitted: list[tuple[Pending, dt.datetime]] = []
         for row in rows:
-            waiting_from = self._waiting.get(row.key.webhook_id)
+            waiter = _Waiter(row.key.webhook_id, _lane(row) in TAILED)
+            waiting_from = self._waiting.get(waiter)
             if waiting_from is not None and waiting_from < (row.due_at, row.key.outbox_id):
                 continue  # its webhook's own reader will come to it
             if not self._admit(row, admitted):
                 before = (row.due_at, OutboxId(row.key.outbox_id - 1))
-                self._waiting[row.key.webhook_id] = min(before, waiting_from or before)
+                self._waiting[waiter] = min(before, waiting_from or before)
         await self._push(admitted)
         more = len(rows) == _PAGE_ROWS
         if self._cursor is start:
@@ -157,24 +166,25 @@ class Retries:
                 self._cursor = _Cursor(now - self._ahead - _READ_AGAIN, OutboxId(0), WebhookId(0))
         return more
 
-    async def _serve(self, webhook_id: WebhookId, now: dt.datetime) -> None:
+    async def _serve(self, waiter: _Waiter, now: dt.datetime) -> None:
         """Read back what is due for a webhook that waits."""
-        room = min(_PAGE_ROWS, self._lanes.room_for(Lane.RETRY, webhook_id))
-        start = self._waiting[webhook_id]
+        lanes = TAILED if waiter.first else (Lane.RETRY,)
+        room = min(_PAGE_ROWS, max(self._lanes.room_for(lane, waiter.webhook_id) for lane in lanes))
+        start = self._waiting[waiter]
         if room == 0:
             return
         rows = await self._outage.patiently(
-            "retries", lambda: self._backlog.due_of_webhook(webhook_id, start, now, room)
+            "retries",
+            lambda: self._backlog.due_of_webhook(waiter.webhook_id, start, now, room, first=waiter.first),
         )
         admitted: list[tuple[Pending, dt.datetime]] = []
         stopped = False
-        for row in rows:
-            if not self._admit(row, admitted):
-                stopped = True
-                break
-            self._waiting[webhook_id] = (row.due_at, row.key.outbox_id)
+        for row in rows:  # to the end of the page: its alerts may have room where others have none
+            stopped = not self._admit(row, admitted) or stopped
+            if not stopped:
+                self._waiting[waiter] = (row.due_at, row.key.outbox_id)
         if not stopped and len(rows) < room:
-            del self._waiting[webhook_id]
+            del self._waiting[waiter]
         await self._push(admitted)
 
     def _admit(self, row: DueRow, admitted: list[tuple[Pending, dt.datetime]]) -> bool:

@@ -274,10 +274,10 @@ class Run:
             self._patient.set()
         if pending.batch is not None:
             self._progress.closed(pending.lane, pending.batch)
-            self._waiting.room_freed()
+            self._waiting.room_freed(pending)
         elif self._retries.brought(pending):
             self._retries.settled(pending)
-            self._waiting.room_freed()
+            self._waiting.room_freed(pending)
         else:
             self._waiting.settled(pending)
         self._disabler.recorded(fact)

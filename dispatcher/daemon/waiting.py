@@ -6,12 +6,17 @@ database with the webhook's position, takes as many as there is room for, claims
 is the position up to which everything is settled: that is what a checkpoint remembers, so that a restart
 finds the rest. A row may be read twice (a transaction that commits late has a low id and moves the position
 back); whatever has a fact or is in memory is skipped.
+
+Webhooks take turns, lane by lane, as long as the lane has room. One that has taken its own share leaves the
+turns until something of it is settled, so a wake-up costs what it can do and not a look at everybody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import enum
+from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -23,6 +28,36 @@ from dispatcher.store.ledger import Ledger
 
 _PAGE_ROWS: Final = 256
 _GATHER_S: Final = 0.005  # every settled delivery wakes the reader: one round for many of them
+_LOOK_AT_ALL_S: Final = 5.0  # a wake-up is a hint: whoever was forgotten gets his turn then
+
+
+class _Served(enum.Enum):
+    """How a webhook's turn ended."""
+
+    MORE = enum.auto()  # it could go on at once
+    DONE = enum.auto()  # nothing is left, or it has to wait for something of its own
+    FULL = enum.auto()  # it found no room: nobody would
+
+
+class _Turns:
+    """Who may be served next in a lane; each webhook stands in it once."""
+
+    def __init__(self) -> None:
+        self._order: deque[WebhookId] = deque()
+        self._listed: set[WebhookId] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._order)
+
+    def add(self, webhook_id: WebhookId) -> None:
+        if webhook_id not in self._listed:
+            self._listed.add(webhook_id)
+            self._order.append(webhook_id)
+
+    def take(self) -> WebhookId:
+        webhook_id = self._order.popleft()
+        self._listed.discard(webhook_id)
+        return webhook_id
 
 
 class _Entry:
@@ -48,6 +83,7 @@ class Waiting:
         self._outage = shared.outage
         self._metrics = shared.metrics
         self._entries: dict[tuple[Lane, WebhookId], _Entry] = {}
+        self._turns = tuple(_Turns() for _ in TAILED)
         self._claimed: dict[Pending, dt.datetime] = {}  # read back and not settled, the oldest first
         self._wake = asyncio.Event()
         self.pushed = asyncio.Event()  # set when something was queued
@@ -69,6 +105,7 @@ class Waiting:
             entry.safe = min(entry.safe, before)
             entry.reading = True
         entry.marks += 1
+        self._turns[lane].add(webhook_id)
         self._metrics.webhooks_spilled.set(len(self._entries))
         self._wake.set()
 
@@ -96,31 +133,54 @@ class Waiting:
             if not entry.reading:
                 del self._entries[at]
                 self._metrics.webhooks_spilled.set(len(self._entries))
-        self.room_freed()
+        self.room_freed(pending)
 
-    def room_freed(self) -> None:
-        """Somebody left memory: perhaps there is room for those who wait."""
-        if self._entries:
-            self._wake.set()
+    def room_freed(self, pending: Pending) -> None:
+        """Something left memory: perhaps there is room for those who wait."""
+        if not self._entries:
+            return
+        if (pending.lane, pending.key.webhook_id) in self._entries:
+            self._turns[pending.lane].add(pending.key.webhook_id)
+        self._wake.set()
 
     async def run(self) -> None:
         """Serve until cancelled."""
         while True:
-            await self._wake.wait()
+            try:
+                async with asyncio.timeout(_LOOK_AT_ALL_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                for lane, webhook_id in self._entries:
+                    self._turns[lane].add(webhook_id)
             await asyncio.sleep(_GATHER_S)
             self._wake.clear()
             for lane in TAILED:
-                for webhook_id in [one for at, one in self._entries if at == lane]:
-                    await self._serve(lane, webhook_id)
+                await self._serve_lane(lane)
 
-    async def _serve(self, lane: Lane, webhook_id: WebhookId) -> None:
+    async def _serve_lane(self, lane: Lane) -> None:
+        """Give each webhook whose turn it is one page, while there is room."""
+        turns = self._turns[lane]
+        again: list[WebhookId] = []
+        served = _Served.MORE
+        while turns and served is not _Served.FULL and self._lanes.has_room(lane):
+            webhook_id = turns.take()
+            served = await self._serve(lane, webhook_id)
+            if served is not _Served.DONE:
+                again.append(webhook_id)
+        for webhook_id in again:
+            turns.add(webhook_id)
+        if again and served is not _Served.FULL:
+            self._wake.set()  # there is more: the other lanes first
+
+    async def _serve(self, lane: Lane, webhook_id: WebhookId) -> _Served:
+        """Read a page back for a webhook."""
         entry = self._entries.get((lane, webhook_id))
         room = min(_PAGE_ROWS, self._lanes.room_for(lane, webhook_id))
         # Pages of a few rows would cost a statement each: wait until a good part of the last is settled.
         if entry is None or not entry.reading or room == 0 or (entry.outstanding > room):
-            return
+            return _Served.DONE
         if lane is Lane.EVENT and self.waits(Lane.ALERT, webhook_id):
-            return  # what it revises may be among what waits
+            return _Served.DONE  # what it revises may be among what waits
         marks, entry.rewound = entry.marks, False
         rows = await self._outage.patiently(
             "waiting", lambda: self._backlog.waiting(webhook_id, lane, entry.position, room)
@@ -129,13 +189,14 @@ class Waiting:
         full = self._admit(entry, lane, rows, admitted)
         entry.outstanding += len(admitted)
         self._claimed |= dict.fromkeys(admitted, utc_now())
-        if not full and len(rows) < room and entry.marks == marks:
+        more = full or len(rows) == room or entry.marks != marks
+        if not more:
             entry.reading = False
+            if lane is Lane.ALERT and (Lane.EVENT, webhook_id) in self._entries:
+                self._turns[Lane.EVENT].add(webhook_id)
             if entry.outstanding == 0:
                 del self._entries[lane, webhook_id]
                 self._metrics.webhooks_spilled.set(len(self._entries))
-        elif not full:
-            self._wake.set()  # there may be more: look again once the others had their turn
         if admitted:
             claims = [(pending.key, pending.attempt_no) for pending in admitted]
             over = await self._outage.patiently("waiting", lambda: self._ledger.claim(claims))
@@ -146,6 +207,9 @@ class Waiting:
                 else:
                     self._order.push(pending)
             self.pushed.set()
+        if full:  # or it has its share: it goes on when something of its own is settled
+            return _Served.DONE if self._lanes.has_room(lane) else _Served.FULL
+        return _Served.MORE if more else _Served.DONE
 
     def _admit(self, entry: _Entry, lane: Lane, rows: list[WaitingRow], admitted: list[Pending]) -> bool:
         """Admit rows while there is room, moving the position over them; true when there was none left."""

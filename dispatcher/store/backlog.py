@@ -94,12 +94,20 @@ class Backlog:
         return [_due(row) for row in await self._link.fetch("due", *after, until, limit)]
 
     async def due_of_webhook(
-        self, webhook_id: WebhookId, after: tuple[dt.datetime, OutboxId], until: dt.datetime, limit: int
+        self,
+        webhook_id: WebhookId,
+        after: tuple[dt.datetime, OutboxId],
+        until: dt.datetime,
+        limit: int,
+        *,
+        first: bool,
     ) -> list[DueRow]:
-        """Give what is due for one webhook in (after, until], in the order of due times."""
-        return [
-            _due(row) for row in await self._link.fetch("due_of_webhook", webhook_id, *after, until, limit)
-        ]
+        """Give what is due for one webhook in (after, until], in the order of due times.
+
+        Either the `first` attempts that were interrupted, or everything else.
+        """
+        rows = await self._link.fetch("due_of_webhook", webhook_id, *after, until, limit, first)
+        return [_due(row) for row in rows]
 
     async def next_due(self, after: dt.datetime) -> tuple[dt.datetime | None, dt.datetime]:
         """Give the earliest due time after `after`, and the database's present time."""

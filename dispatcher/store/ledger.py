@@ -5,8 +5,9 @@ A statement that finds another run in the lead writes nothing and raises `LeaseL
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import asyncpg
@@ -75,8 +76,23 @@ class Unappendable(Exception):
     """Facts that COPY refuses as a whole: `record` tells them apart."""
 
 
+class MonthGone(Exception):
+    """The partitions of at least one fact were dropped, and the delivery with them."""
+
+
 class BatchTaken(LeaseLost):
     """A batch of this number is there already: another run's, unless the caller knows better."""
+
+
+@contextlib.contextmanager
+def month_gone() -> Iterator[None]:
+    """Raise `MonthGone` where a row finds no partition, which is a check violation of no constraint."""
+    try:
+        yield
+    except asyncpg.CheckViolationError as error:
+        if error.constraint_name is not None:
+            raise
+        raise MonthGone(str(error)) from error
 
 
 class MessageRow(msgspec.Struct, frozen=True):
@@ -159,10 +175,12 @@ class Ledger:
     async def record(self, encoded_facts: str) -> None:
         """Append facts (a JSON array of `FactRow`); repeating a batch changes nothing.
 
-        Raises `UnwritableFact` when PostgreSQL refuses what one of them holds.
+        Raises `UnwritableFact` when PostgreSQL refuses what one of them holds, `MonthGone` when it has no
+        place for one of them any more.
         """
         try:
-            row = await self._link.fetchrow("record_facts", encoded_facts, self._run_id)
+            with month_gone():
+                row = await self._link.fetchrow("record_facts", encoded_facts, self._run_id)
         except asyncpg.DataError as error:
             raise UnwritableFact(str(error)) from error
         if row is None or not row["held"]:
@@ -172,16 +190,22 @@ class Ledger:
         """Write down that these attempts (delivery, attempt number) are taken into memory.
 
         Gives those that are over: they were found as open by a statement that ran while their fact was on
-        its way, and must not be made again under the same number.
+        its way, and must not be made again under the same number; or their month was dropped since.
         """
-        row = await self._link.fetchrow(
-            "claim",
-            self._run_id,
-            [key.day for key, _ in claims],
-            [key.outbox_id for key, _ in claims],
-            [key.webhook_id for key, _ in claims],
-            [attempt_no for _, attempt_no in claims],
-        )
+        try:
+            with month_gone():
+                row = await self._link.fetchrow(
+                    "claim",
+                    self._run_id,
+                    [key.day for key, _ in claims],
+                    [key.outbox_id for key, _ in claims],
+                    [key.webhook_id for key, _ in claims],
+                    [attempt_no for _, attempt_no in claims],
+                )
+        except MonthGone:
+            if len(claims) == 1:
+                return {claims[0][0]}
+            return set().union(*[await self.claim([claim]) for claim in claims])
         if row is None or not row["held"]:
             raise LeaseLost("another run leads")
         return {claims[place - 1][0] for place in row["made"]}

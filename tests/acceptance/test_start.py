@@ -1,4 +1,4 @@
-"""How the daemon starts, and what it tells systemd meanwhile: it waits for PostgreSQL, not for the operator."""
+"""How the daemon starts, and what it tells systemd: it waits for PostgreSQL, but not for the operator."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import json
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -92,6 +93,34 @@ async def test_every_answer_is_an_envelope_with_a_request_id(api: Management) ->
     assert REQUEST_ID.fullmatch(bad.body["meta"]["request_id"])
     assert bad.body["meta"]["request_id"] == bad.headers["X-Request-Id"] != good.headers["X-Request-Id"]
     assert ("application/json", "no-store") == (bad.headers["Content-Type"], bad.headers["Cache-Control"])
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (b"no request at all\r\n\r\n", "it is not HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello\r\n\r\n", "it is not HTTP"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", "it is not HTTP"),
+        (b"GET /v1/webhooks?" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", "is too long"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * 9_000 + b"\r\n\r\n", "is too long"),
+    ],
+)
+async def test_what_cannot_be_read_is_answered_in_an_envelope(
+    api: Management, caplog: pytest.LogCaptureFixture, sent: bytes, why: str
+) -> None:
+    """400, and no traceback in the log: anybody can send such bytes, as often as they like."""
+    where = urlsplit(api.base_url)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    writer.write(sent)
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    envelope = json.loads(body)
+    assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert b"Content-Type: application/json" in head
+    assert ("invalid_request", []) == (envelope["error"]["code"], envelope["error"]["details"])
+    assert envelope["error"]["message"].endswith(f"{why}.")
+    assert REQUEST_ID.fullmatch(envelope["meta"]["request_id"])
+    assert [] == caplog.records
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ async def asked(connection: asyncpg.Connection) -> dict[str, list[object]]:
     return {
         "waiting": [webhook_id, lane, unread, 256],
         "due": [now - dt.timedelta(seconds=5), 0, 0, now, 500],
-        "due_of_webhook": [webhook_id, now - dt.timedelta(minutes=5), 0, now, 256],
+        "due_of_webhook": [webhook_id, now - dt.timedelta(minutes=5), 0, now, 256, False],
         "next_due": [now],
         "messages_after": [lane, unread // 10, 0, 1000],
         "checkpoint_newest": [lane],

@@ -136,6 +136,21 @@ async def test_unwritable_fact_is_set_apart(one: Parts) -> None:
     assert keys == [DeliveryKey(fact.day, fact.outbox_id, fact.webhook_id) for fact in durable.facts]
 
 
+async def test_fact_of_a_dropped_month(one: Parts) -> None:
+    """It has no place any more: the others of its batch are recorded, and nobody claims or awaits it."""
+    keys, durable = await keys_of(one, 3), Durable()
+    keys[1] = DeliveryKey(dt.date(2001, 1, 1), *keys[1][1:])
+    assert {keys[1]} == await one.ledger().claim([(key, 1) for key in keys])
+    recorder = Recorder(one.shared, one.store.link("recorder"), durable)
+    for key in keys:
+        await recorder.put(attempted(key), pending(one, key))
+    async with running(recorder.run()):
+        await recorder.drained()
+    rows = await one.connection.fetch("select webhook_id from delivery_event order by webhook_id")
+    assert [keys[0].webhook_id, keys[2].webhook_id] == [row[0] for row in rows]
+    assert keys == [DeliveryKey(fact.day, fact.outbox_id, fact.webhook_id) for fact in durable.facts]
+
+
 async def test_nothing_is_recorded_without_the_lead(one: Parts) -> None:
     """A run that another one followed writes nothing, and hears why."""
     (key,) = await keys_of(one, 1)

@@ -324,6 +324,33 @@ async def test_a_crash_changes_no_lane(one: Parts) -> None:
         await finish(one, retries, taken)
 
 
+async def test_an_interrupted_alert_stands_behind_no_retry(database: Database) -> None:
+    """Where retries find no room any more it has the room of its lane, although it became due after them."""
+    async with parts(database, max_queued=10, max_queued_per_webhook=10) as one:
+        retry, alert, *others = await deliveries(one, 10)
+        past = utc_now() - dt.timedelta(minutes=1)
+        interrupted = attempted(
+            alert,
+            kind=Kind.INTERRUPTED,
+            state=State.PENDING,
+            status_code=None,
+            next_attempt_at=past + dt.timedelta(seconds=1),
+        )
+        await one.record(failed(retry, 1, past), interrupted)
+        filling = [Pending(key, Lane.ALERT, Payload("x.y", b"{}", past, test=False)) for key in others]
+        for each in filling:
+            assert one.lanes.admit(each.lane, each.key, 2) is Admission.ADMITTED
+        retries = retries_of(one)
+        async with running(retries.run()):
+            taken = await wait_taken(one, retries, 1)
+            assert [(alert, 2)] == attempts(taken)
+            assert Lane.ALERT == taken[0].lane
+            for each in filling:
+                one.lanes.give_up(each.lane, each.key, 2)
+            await finish(one, retries, taken)
+            assert [(retry, 2)] == attempts(await wait_taken(one, retries, 1))
+
+
 async def test_low_never_passes_what_is_open(one: Parts) -> None:
     """A checkpoint must not hide what was due and is not recorded."""
     keys = await deliveries(one, 2)

@@ -79,7 +79,7 @@ class Mill:
         if pending.batch is None:
             self.waiting.settled(pending)
         else:
-            self.waiting.room_freed()
+            self.waiting.room_freed(pending)
 
     def count(self) -> int:
         """Count what was sent."""

@@ -39,7 +39,7 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
        and (l.attempt_no, l.step) > (e.attempt_no, e.step))
  order by e.next_attempt_at, e.outbox_id, e.webhook_id limit $5;
 
--- due_of_webhook: the same for one webhook
+-- due_of_webhook: the same for one webhook: its interrupted first attempts ($6), or everything else
 select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
        e.next_attempt_at, d.lane, m.type, m.recorded_at, o.test,
        case when e.webhook_id = any (m.full_for) then m.full_body else m.body end as body
@@ -48,7 +48,7 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
   join message m on m.day = e.day and m.outbox_id = e.outbox_id
   join outbox o on o.day = e.day and o.id = e.outbox_id
  where e.webhook_id = $1 and (e.next_attempt_at, e.outbox_id) > ($2::timestamptz, $3::bigint)
-   and e.next_attempt_at <= $4
+   and e.next_attempt_at <= $4 and (e.kind = 'interrupted' and e.trigger in ('first', 'test')) = $6
    and not exists (
     select from delivery_event l
      where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
