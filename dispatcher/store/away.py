@@ -22,29 +22,28 @@ _AWAY: Final = (
 )
 
 
-def unavailable(
-    error: BaseException, connection: asyncpg.Connection | None = None
-) -> DatabaseUnavailable | None:
+def unavailable(error: BaseException) -> DatabaseUnavailable | None:
     """Give what an error means where it means that PostgreSQL is away; None otherwise.
 
-    The driver has one error, `InterfaceError`, for a closed connection and for calls that are wrong in
-    themselves, such as one with an argument too many. Only where `connection` is closed is it the former.
+    The driver has one error, `InterfaceError`, for a connection that is closed, or dying in the midst of a
+    statement, and for calls that are wrong in themselves. Only the latter have a hint for whoever wrote them,
+    such as the one about an argument too many, or are values that do not fit.
     """
     if isinstance(error, DatabaseUnavailable):
         return error
-    closed = connection is not None and connection.is_closed() and isinstance(error, asyncpg.InterfaceError)
+    closed = isinstance(error, asyncpg.InterfaceError) and not (error.hint or isinstance(error, ValueError))
     if not closed and not isinstance(error, _AWAY):
         return None
     return DatabaseUnavailable(f"{type(error).__name__}: {str(error) or 'no answer in time'}")
 
 
 @contextlib.contextmanager
-def unavailable_when_away(connection: asyncpg.Connection | None = None) -> Iterator[None]:
+def unavailable_when_away() -> Iterator[None]:
     """Raise `DatabaseUnavailable` for what means that PostgreSQL is away; see `unavailable`."""
     try:
         yield
     except Exception as error:
-        away = unavailable(error, connection)
+        away = unavailable(error)
         if away is None or away is error:
             raise
         raise away from error

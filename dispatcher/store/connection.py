@@ -165,13 +165,18 @@ class Link(_OneAtATime):
     def give_back(self, connection: asyncpg.Connection, error: BaseException | None) -> None:
         """End a turn; raises `DatabaseUnavailable` when `error` says that PostgreSQL went away."""
         self._turn.release()
-        away = None if error is None else unavailable(error, connection)
+        away = None if error is None else unavailable(error)
         if away is not None or isinstance(error, asyncio.CancelledError):
             # Whether the statement was done is unknown, and so is the state of the session.
             self._connection = None
             connection.terminate()
         if away is not None and away is not error:
             raise away from error
+
+    def holds(self, connection: asyncpg.Connection) -> bool:
+        """Say whether this is the connection, and open."""
+        held = self._connection
+        return held is not None and held is connection and not held.is_closed()
 
     async def session(self) -> Session:
         """Give the present connection as a session, connecting first if needed."""
@@ -183,7 +188,7 @@ class Link(_OneAtATime):
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             try:
-                with unavailable_when_away(connection):
+                with unavailable_when_away():
                     await connection.close(timeout=2)
             except DatabaseUnavailable:
                 connection.terminate()
@@ -201,8 +206,8 @@ class Session(_OneAtATime):
 
     @property
     def ended(self) -> bool:
-        """True when the connection is known to be closed."""
-        return bool(self._connection.is_closed())
+        """True when the link has another connection by now, or none that is open."""
+        return not self._link.holds(self._connection)
 
     def use(self) -> _Turn:
         """Hold the connection."""
@@ -279,12 +284,8 @@ class Database:
         """Borrow a pooled connection; raises `DatabaseUnavailable` rather than wait for ever."""
         pool = self._pool or await self._open_pool()
         with unavailable_when_away():
-            connection = await pool.acquire(timeout=self._config.connect_timeout_s)
-        try:
-            with unavailable_when_away(connection):
+            async with pool.acquire(timeout=self._config.connect_timeout_s) as connection:
                 yield connection
-        finally:
-            await pool.release(connection)
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """Run the named query on a pooled connection and give its rows."""
@@ -328,5 +329,5 @@ class _InTransaction(Database):
     @contextlib.asynccontextmanager
     async def acquire(self) -> AsyncIterator[asyncpg.Connection]:
         """Give the one connection; a transaction within it becomes a savepoint."""
-        with unavailable_when_away(self._connection):
+        with unavailable_when_away():
             yield self._connection

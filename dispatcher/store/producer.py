@@ -55,14 +55,14 @@ class Producer:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Commit what is inserted inside the block, together; nothing of it where the block raises."""
-        with unavailable_when_away(self._connection):
+        with unavailable_when_away():
             async with self._connection.transaction():
                 yield
 
     async def insert(self, event: NewEvent) -> Insertion:
         """Insert one event. Inside `transaction`, a refusal spoils the transaction: leave it by raising."""
         try:
-            with unavailable_when_away(self._connection):
+            with unavailable_when_away():
                 tag: str = await self._connection.execute(
                     QUERIES["insert_event"],
                     event.type,

@@ -35,7 +35,7 @@ async def migrate(url: str, config: DatabaseConfig | None = None) -> bool:
     """
     connection = await connect(url, name="migrate", config=config or DatabaseConfig())
     try:
-        with unavailable_when_away(connection):
+        with unavailable_when_away():
             async with connection.transaction():
                 await connection.execute("select pg_advisory_xact_lock($1, $2)", *_MIGRATION_LOCK)
                 created = await connection.fetchval("select to_regclass('public.installation') is null")
@@ -55,7 +55,7 @@ async def require_schema(url: str, config: DatabaseConfig | None = None) -> None
     """Raise `OperatorError` unless the database has the schema of this version."""
     connection = await connect(url, name="start", config=config or DatabaseConfig())
     try:
-        with unavailable_when_away(connection):
+        with unavailable_when_away():
             if await connection.fetchval("select to_regclass('public.installation') is null"):
                 raise OperatorError("the database has no schema yet: run `dispatcher migrate`")
             _check(await connection.fetchval(QUERIES["schema_version"]))

@@ -53,7 +53,7 @@ async def test_waiting_for_postgresql_is_no_failure(tmp_path: Path) -> None:
     """The manager hears that we run and what we wait for, the log says it once, and SIGTERM is heeded."""
     url = f"postgresql://somebody@127.0.0.1:{free_port()}/nothing"
     with manager(tmp_path) as systemd:
-        async with daemons(url, tmp_path, beside=systemd.environ) as house:
+        async with daemons(url, tmp_path, systemd.environ) as house:
             daemon = await house.start(wait=False)
             await daemon.not_ready("database: ConnectionRefusedError")
             await systemd.hears("READY=1\nSTATUS=grillo-dispatcher")
@@ -70,7 +70,7 @@ async def test_a_mistake_ends_it_before_it_is_ready(database: Database, tmp_path
     """A login that PostgreSQL refuses is the operator's to mend: exit status 2, with the setting's name."""
     url = database.url.rpartition("/")[0] + "/no_such_database"
     with manager(tmp_path) as systemd:
-        async with daemons(url, tmp_path, beside=systemd.environ) as house:
+        async with daemons(url, tmp_path, systemd.environ) as house:
             daemon = await house.start(wait=False)
             assert 2 == await daemon.ended()
             assert "look at database.url" in daemon.last_words()
@@ -82,7 +82,7 @@ async def test_sighup_reloads_the_log_and_names_the_rest(database: Database, tmp
     file = tmp_path / "config.toml"
     file.write_text('[log]\nlevel = "warning"\n')
     with manager(tmp_path) as systemd:
-        async with daemons(database.url, tmp_path, beside=systemd.environ, CONFIG=str(file)) as house:
+        async with daemons(database.url, tmp_path, systemd.environ, CONFIG=str(file)) as house:
             daemon = await house.start(wait=False)
             await systemd.hears("READY=1")
             assert [] == daemon.log

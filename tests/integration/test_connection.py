@@ -187,6 +187,8 @@ async def test_broken_pool_recovers(database: Database) -> None:
         asyncpg.OutOfMemoryError("gone"),
         asyncpg.ReadOnlySQLTransactionError("gone"),
         asyncpg.ConnectionDoesNotExistError("gone"),
+        asyncpg.InterfaceError("connection is closed"),
+        asyncpg.InternalClientError("cannot switch to another state"),
         asyncpg.IdleInTransactionSessionTimeoutError("gone"),
         asyncpg.LockNotAvailableError("gone"),
     ],
