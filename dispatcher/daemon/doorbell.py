@@ -137,7 +137,7 @@ class Doorbell:
             self._look.clear()
             text = await self._outage.patiently("doorbell", wakeup.snapshot)
             self._pulse.beat()
-            # After a crash of the server the same text may stand for other transactions (decision 5).
+            # After a crash of the server the same text may stand for other transactions (decision 9).
             present = (wakeup.sessions, text)
             now = time.monotonic()
             for bell in self._bells:

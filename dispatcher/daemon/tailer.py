@@ -5,7 +5,7 @@ the messages, the deliveries and the lane's new position in one statement: a cra
 not, and never does half. Room in memory is reserved before the write, so each delivery is written as "taken
 by this run" or "waits in the database", and a restart knows which ones may have been sent.
 
-What the tail knows holds for one session with PostgreSQL (decision 5): a server that crashed gives
+What the tail knows holds for one session with PostgreSQL (decision 9): a server that crashed gives
 transaction ids again that had left no trace. So each session begins from the stored position, a page is
 written in the session that it was read in or not at all, and a write whose end is unknown is settled first.
 """
