@@ -54,11 +54,11 @@ class Child:
 
 
 @contextlib.asynccontextmanager
-async def running_child(module: str, core: int) -> AsyncIterator[Child]:
-    """Run `python -m module` on one core; it ends when the block does."""
+async def running_child(module: str, core: int, *arguments: str) -> AsyncIterator[Child]:
+    """Run `python -m module` with arguments on one core; it ends when the block does."""
     process = await asyncio.create_subprocess_exec(
         *pinned(core),
-        *(sys.executable, "-m", module),
+        *(sys.executable, "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=_ROOT,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import time
 from typing import Any, Final, cast
 
@@ -109,6 +110,7 @@ class Sink:
         self._all_series: dict[str, Series] = {}
         self._port = 0
         self._server: asyncio.Server
+        self._tls_server: asyncio.Server | None = None
 
     async def begin(self) -> None:
         """Listen on a free port."""
@@ -121,12 +123,24 @@ class Sink:
         """Listen no more; connections end with the process."""
         self._server.close()
 
+    async def _listen_tls(self, file: str) -> int:
+        """Listen with TLS on another free port; `file` holds certificate and key."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        loop = asyncio.get_running_loop()
+        self._tls_server = await loop.create_server(
+            lambda: Connection(self._all_series), sock=sock, ssl=context
+        )
+        port: int = sock.getsockname()[1]
+        return port
+
     async def carry_out(self, order: Order) -> Any:
         """Take `port`; of a series: `count`, `wait` (for so many requests), `newest`, `samples`, `forget`."""
         series = self._all_series.setdefault(order.get("series", ""), Series())
         match order["do"]:
             case "port":
-                return self._port
+                return await self._listen_tls(order["tls"]) if "tls" in order else self._port
             case "count":
                 return {"requests": series.count, "deliveries": len(series.deliveries)}
             case "wait":

@@ -34,7 +34,7 @@ from dispatcher.daemon.shared import Process
 from dispatcher.daemon.systemd import Service, listen_fds, notify, watchdog_interval_s
 from dispatcher.dashboard import Dashboard, DashboardContext
 from dispatcher.diagnosis.machine import FILES_BESIDE_REQUESTS
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from dispatcher.store.connection import Database
 from dispatcher.store.embedded import EmbeddedServer
 from dispatcher.store.installation import Installation
@@ -103,7 +103,7 @@ async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
             log.info("stopped")
             return 0
         ids = DeliveryIds(installation.id_key)
-        sender = await stack.enter_async_context(AiohttpSender(config.delivery))
+        sender = await stack.enter_async_context(HttpSender(config.delivery))
         process = Process(
             config=config,
             database=database,

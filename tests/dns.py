@@ -1,7 +1,7 @@
 """A DNS server on a free port of 127.0.0.1 that answers what a test tells it, and the lookup that asks it.
 
     async with NameServer({"hook.test": [["93.184.216.34"], ["127.0.0.1"]]}) as names:
-        AiohttpSender(config, lookup=names.look_up)
+        HttpSender(config, lookup=names.look_up)
 
 A name has a list of answers, one for each time that it is looked up, the last one for ever. An answer is a
 list of addresses, IPv4 and IPv6 mixed as one likes: the server gives the A records to one question and the

@@ -23,7 +23,7 @@ from dispatcher.core.lanes import Lane, Lanes, Limits, Pending
 from dispatcher.core.snapshot import BEGINNING, Position
 from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.shared import Process, Shared
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from dispatcher.store.backlog import Backlog
 from dispatcher.store.connection import Database as Store
 from dispatcher.store.lease import Lease
@@ -216,7 +216,7 @@ async def parts(database: Database, url: str | None = None, **delivery: Any) -> 
     store = Store(url or database.url, DatabaseConfig())
     connection = await database.connect()
     metrics = Metrics()
-    async with AiohttpSender(config.delivery) as sender:
+    async with HttpSender(config.delivery) as sender:
         lease = Lease(store.link("lease"))
         process = Process(
             config=config,

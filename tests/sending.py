@@ -8,7 +8,7 @@ import msgspec
 
 from dispatcher.config import Delivery
 from dispatcher.core.message import Message
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from tests.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def message(url: str, headers: tuple[tuple[str, str], ...] = (), body: bytes = B
 
 async def outcome_of(behaviour: Behaviour) -> Outcome:
     """Send one request to a receiver that behaves like this."""
-    async with Receiver(behaviour) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver(behaviour) as receiver, HttpSender(LOCAL) as sender:
         return await sender.send(message(receiver.url()))
 
 

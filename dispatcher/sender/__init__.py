@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dispatcher.sender.client import AiohttpSender
+from dispatcher.sender.client import HttpSender
 from dispatcher.sender.door import Sender
 
-__all__ = ["AiohttpSender", "Sender"]
+__all__ = ["HttpSender", "Sender"]

@@ -1,17 +1,19 @@
-"""The sender on aiohttp's pool and parser: one POST, one bounded answer, one `Outcome`."""
+"""The sender: one POST, one bounded answer, one `Outcome`."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self
 
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.outcome import NoAnswer, Outcome, Timings
-from dispatcher.sender.connector import CheckedConnector
+from dispatcher.sender.connector import Connector
 from dispatcher.sender.endpoint import Endpoint
-from dispatcher.sender.exchange import exchange
+from dispatcher.sender.exchange import keep_alive_hint_s, outcome_of
 from dispatcher.sender.failure import SendError
+from dispatcher.sender.pool import Pool
 from dispatcher.sender.resolver import Lookup, Resolver, getaddrinfo
+from dispatcher.sender.resumption import ResumingObject
 from dispatcher.sender.trust import Trust
 
 if TYPE_CHECKING:
@@ -19,59 +21,64 @@ if TYPE_CHECKING:
 
     from dispatcher.config import Delivery
     from dispatcher.core.message import Message
-    from dispatcher.sender.connection import ReceiverConnection
 
 _MAX_ENDPOINTS: Final = 16_384  # URLs kept ready
 _NO_TIMINGS: Final = Timings()
 
 
-class AiohttpSender:
+class HttpSender:
     """A `Sender`; an async context manager, to be entered in the event loop that sends."""
 
     def __init__(self, config: Delivery, *, lookup: Lookup = getaddrinfo) -> None:
         """Take `lookup` in place of the system's name resolution."""
         self._config: Final = config
+        self._timeout_s: Final = config.timeout_s
         self._lookup: Final = lookup
         self._endpoints: Final[dict[tuple[str, str], Endpoint]] = {}
         self._trust: Final = Trust()
         self._loop: asyncio.AbstractEventLoop
-        self._connector: CheckedConnector
+        self._pool: Pool
+        self._connector: Connector
 
     async def __aenter__(self) -> Self:
+        config = self._config
         self._loop = asyncio.get_running_loop()
-        policy = AddressPolicy(self._config.allowed_networks)
-        self._connector = CheckedConnector(self._config, policy, Resolver(self._lookup))
+        self._pool = Pool(keepalive_s=config.keepalive_s or 0.0, max_open=config.max_in_flight)
+        policy = AddressPolicy(config.allowed_networks)
+        self._connector = Connector(config, policy, Resolver(self._lookup), self._pool)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._connector.close()
+        await self._pool.close()
 
     async def send(self, message: Message) -> Outcome:
         """Perform one attempt; see `Sender.send`."""
-        deadline = self._loop.time() + self._config.timeout_s
+        deadline = self._loop.time() + self._timeout_s
         try:
             target = message.url, message.ca_certificates
             endpoint = self._endpoints.get(target) or self._keep(target)
             request = endpoint.request(message)
-            connection = await self._connector.connection_to(endpoint)
+            connection = self._pool.take(endpoint.origin) or await self._connector.connect(endpoint)
         except SendError as error:
             return NoAnswer(error.error, error.message, error.address, _NO_TIMINGS, error.own_fault)
-        protocol = cast("ReceiverConnection", connection.protocol)  # the only kind the connector makes
         try:
-            outcome = await exchange(protocol, request, deadline=deadline, config=self._config)
-        finally:
-            if protocol.idle:
-                connection.release()
-            else:
-                protocol.abort()  # not close(): a receiver that reads nothing would keep our buffer for ever
-                connection.close()
+            await connection.begin(request, deadline)
+        except BaseException:
+            connection.abort()
+            raise
+        if connection.fresh is not None:
+            tls = connection.tls()
+            if isinstance(tls, ResumingObject) and connection.answer.status:
+                tls.keep_session()
+        outcome = outcome_of(connection, self._timeout_s)
+        self._pool.keep(connection, keep_alive_hint_s(connection.answer))
         return outcome
 
     def _keep(self, target: tuple[str, str]) -> Endpoint:
         url, ca_certificates = target
-        endpoint = Endpoint(url, self._trust, ca_certificates)
+        endpoint = Endpoint(url, self._pool, self._trust, ca_certificates)
         while len(self._endpoints) >= _MAX_ENDPOINTS:
             del self._endpoints[next(iter(self._endpoints))]
         self._endpoints[target] = endpoint

@@ -1,211 +1,167 @@
-"""One connection to a receiver: aiohttp's protocol and parser, with bounds and a deadline of our own.
+"""One connection to a receiver: busy with at most one exchange at a time, and idle in between.
 
-How this works: aiohttp's `ResponseHandler` parses what arrives and hands each complete header to
-`feed_data`, from where the final answer goes to the one who sent the request. This class stands before and
-after it and sees to what a hostile or broken receiver could do:
+How this works:
 
-    idle ── begin(deadline) ──> busy ── end() ──> idle        bytes while idle: the connection is aborted
-                                  │
-                                  └─ deadline, flood, malformed: `trouble` says which, then abort()
+    idle ── begin(request, deadline) ──> busy ── settle() ──> idle     bytes while idle: it is aborted
+                                           └── anything else ──> aborted
 
-A deadline costs no timer per request: a connection has one, which looks at the deadline of the moment when
-it fires.
+`due` is the one time that matters of a connection, busy or idle: the pool's sweep ends it when that time has
+come, so that no request needs a timer of its own. What fails is aborted, never closed: a receiver that does
+not read would keep our buffer for ever.
 """
 
 from __future__ import annotations
 
-import enum
+import asyncio
+import select
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
-from aiohttp import ClientPayloadError
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
+from dispatcher.core.outcome import Timings
+from dispatcher.sender.answer import AnswerReader, Trouble
 
 if TYPE_CHECKING:
-    import asyncio
+    import ssl
 
-    from aiohttp import StreamReader
-    from aiohttp.http_parser import RawResponseMessage
+    from dispatcher.sender.pool import Origin, Pool
 
-    from dispatcher.core.outcome import Timings
-
-MAX_HEAD_BYTES: Final = 32_768  # status line and header, informational answers included
-_END_OF_HEAD: Final = b"\r\n\r\n"
-_MAX_LINE_BYTES: Final = 8_190
-_MAX_FIELDS: Final = 128
-_EARLY_S: Final = 0.005  # loops count in milliseconds: a timer may fire this much early
+_NEVER: Final = float("inf")
+_READABLE: Final = select.POLLIN | select.POLLRDHUP
 
 
-class Trouble(enum.Enum):
-    """Why we ended an exchange ourselves."""
+class ReceiverConnection(asyncio.Protocol):
+    """A connection; `pool` knows it as long as it is open."""
 
-    DEADLINE = enum.auto()
-    FLOOD = enum.auto()  # more bytes than an answer may have
-    MALFORMED = enum.auto()
+    __slots__ = (
+        "_fd",
+        "_loop",
+        "_pool",
+        "_transport",
+        "_waiter",
+        "address",
+        "answer",
+        "due",
+        "first_byte_ns",
+        "fresh",
+        "idle",
+        "idle_since",
+        "is_open",
+        "lost",
+        "origin",
+        "sent_ns",
+    )
 
-
-class ReceiverConnection(ResponseHandler):
-    """A connection, busy with at most one exchange at a time."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, address: str, max_response_bytes: int, keepalive_s: float
-    ) -> None:
-        super().__init__(loop)
+    def __init__(self, pool: Pool, origin: Origin, *, address: str, fd: int, answer: AnswerReader) -> None:
+        """Take the socket's descriptor as well: the transport tells nothing of what has not been read."""
+        self.origin: Final = origin
         self.address: Final = address
+        self.answer: Final = answer
         self.fresh: Timings | None = None  # of the phases before the first exchange, until it took them
-        self.trouble: Trouble | None = None
-        self.detail = ""  # what was malformed
-        self.informational = 0  # answers of class 1xx in this exchange
-        self.answered = False  # the final answer's header is complete
-        self.first_byte_at = 0.0  # by `time.monotonic()`: uvloop's clock ticks in milliseconds; 0: not yet
+        self.due = _NEVER  # by the loop's clock
+        self.idle = False
+        self.idle_since = 0.0
+        self.is_open = False
         self.lost: BaseException | None = None  # what the operating system said when the connection ended
-        self._max_response_bytes: Final = max_response_bytes
-        self._keepalive_s: Final = keepalive_s
-        self._busy = False
-        self._body: StreamReader | None = None
-        self._received = 0
-        self._budget = 0
-        self._deadline = 0.0
-        self._reuse_until = float("inf")
-        self._alarm: asyncio.TimerHandle | None = None
+        # By `time.monotonic_ns()`, since uvloop's clock ticks in milliseconds; 0: not yet.
+        self.sent_ns = self.first_byte_ns = 0
+        self._pool: Final = pool
+        self._fd: Final = fd
+        self._loop: Final = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._transport: asyncio.WriteTransport
 
-    def begin(self, deadline: float) -> None:
-        """Start an exchange that has to be over at `deadline` (loop time)."""
-        self._busy = True
-        self._body = None
-        self._deadline = deadline
-        self.informational = self._received = 0
-        self.answered = False
-        self.first_byte_at = 0.0
-        self._budget = MAX_HEAD_BYTES
-        if self._alarm is None:
-            self._alarm = self._loop.call_at(deadline, self._ring)
+    def begin(self, request: bytes, deadline: float) -> asyncio.Future[None]:
+        """Send the request; the future is done when the exchange is over, at `deadline` at the latest."""
+        self.answer.begin()
+        self.first_byte_ns = 0
+        self.sent_ns = time.monotonic_ns()
+        waiter = self._loop.create_future()
+        if not self.is_open:
+            waiter.set_result(None)
+            return waiter
+        self._waiter = waiter
+        self.due = deadline
+        self._pool.watch(deadline)
+        self._transport.write(request)
+        return waiter
 
-    @property
-    def idle(self) -> bool:
-        """Whether the last exchange ended well, so that another may follow."""
-        return not self._busy
+    def settle(self, keep_until: float) -> bool:
+        """Be idle until then (loop time), if the exchange left the connection fit for another one."""
+        if (
+            not self.answer.persistent
+            or self._transport.is_closing()
+            # Answered before all was read: what is left of the request must not linger.
+            or self._transport.get_write_buffer_size()
+        ):
+            return False
+        self.due = keep_until
+        self.idle = True
+        return True
 
-    def end(self, keepalive_hint: str | None) -> None:
-        """Finish an exchange that went well; `keepalive_hint` is the answer's `Keep-Alive` header.
+    def fit(self, now: float, look_after_s: float) -> bool:
+        """Whether an idle connection may take a request.
 
-        A receiver that closes idle connections after `timeout=5` (Node does) is not sent a request on one
-        that is nearly as old: it would cross the close on its way, and count as a failed attempt.
+        One that was idle for a while is looked at: an end that has arrived, and that the loop has not come
+        to yet, is found out before a byte of the request is sent.
         """
-        if self.transport is not None and self.transport.get_write_buffer_size():
-            return  # answered before it had read everything: what is left of the request must not linger
-        self._busy = False
-        hint_s = _hint_s(keepalive_hint) if keepalive_hint else None
-        self._reuse_until = (
-            float("inf") if hint_s is None else self._loop.time() + min(self._keepalive_s, hint_s)
-        )
+        if self._transport.is_closing() or self.due <= now:
+            return False
+        if now - self.idle_since < look_after_s:
+            return True
+        poll = select.poll()
+        poll.register(self._fd, _READABLE)
+        return not poll.poll(0)
 
-    def start_parser(self) -> None:
-        """Make ready to read answers; one parser reads all of the connection's."""
-        self.set_response_params(
-            auto_decompress=False,
-            read_until_eof=True,
-            read_bufsize=self._max_response_bytes,
-            max_line_size=_MAX_LINE_BYTES,
-            max_field_size=_MAX_LINE_BYTES,
-            max_headers=_MAX_FIELDS,
-        )
+    def expire(self) -> None:
+        """End what is due and not idle: an exchange at its deadline, or a goodbye that is not returned."""
+        if self._waiter is not None and not self.answer.over:
+            self.answer.give_up(Trouble.DEADLINE)
+            self._wake()
+        self.abort()
 
-    def is_connected(self) -> bool:
-        """Whether the pool may hand this connection out."""
-        return super().is_connected() and self._loop.time() < self._reuse_until
+    def retire(self, until: float) -> None:
+        """Close an idle connection politely; its receiver has until then (loop time) to do the same."""
+        self.idle = False
+        self.due = until
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.due = _NEVER
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to write."""
+        self._transport = cast("asyncio.WriteTransport", transport)
+        self.is_open = True
 
     def data_received(self, data: bytes) -> None:
-        """Count what arrives, let it be parsed, and end what goes too far."""
-        if not self._busy:
-            if data:
-                self.abort()  # an answer to a question that was not asked must not become the next one's
+        """Let it be read as the answer; an answer to no question must not become the next one's."""
+        if self._waiter is None:
+            self.abort()
             return
-        if not self.first_byte_at:
-            self.first_byte_at = time.monotonic()
-        self._received += len(data)
-        if not self.answered:
-            # The header by itself, since the parser forgets it if it stumbles over what comes after it.
-            end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-            if len(_END_OF_HEAD) <= end < len(data):
-                super().data_received(data[:end])
-                data = data[end:]
-        if self.exception() is None:
-            super().data_received(data)
-        error = self.exception()
-        if error is not None:
-            self._stumble(error)
-        elif self._received > self._budget:
-            self._give_up(Trouble.FLOOD)
+        if not self.first_byte_ns:
+            self.first_byte_ns = time.monotonic_ns()
+        answer = self.answer
+        answer.feed(data)
+        if answer.over:
+            self._wake()
 
-    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
-        """Take a complete header from the parser: only the final answer goes on."""
-        message, body = data
-        if 100 <= message.code < 200 and message.code != 101:
-            self.informational += 1
-            return
-        if self.answered:  # two answers to one request: keep the first, trust nothing after it
-            self.force_close()
-            return
-        if self._received > MAX_HEAD_BYTES and _head_bytes(message) > MAX_HEAD_BYTES:
-            self._give_up(Trouble.FLOOD)
-            return
-        self.answered = True
-        self._body = body
-        # The body may come in chunks of a byte with six bytes around each; it may not come for ever.
-        self._budget = self._received + 8 * self._max_response_bytes + MAX_HEAD_BYTES
-        super().feed_data(data, size)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Note how the connection ended, and wake up the one who waits."""
+        self.is_open = False
         self.lost = exc
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        super().connection_lost(exc)
+        self._pool.closed(self)
+        if self._waiter is not None:
+            self.answer.end(clean=exc is None)
+            self._wake()
 
-    def _ring(self) -> None:
-        self._alarm = None
-        if not self._busy:
-            return
-        if self._loop.time() < self._deadline - _EARLY_S:
-            self._alarm = self._loop.call_at(self._deadline, self._ring)
-        else:
-            self._give_up(Trouble.DEADLINE)
+    def tls(self) -> ssl.SSLObject | None:
+        """Give the TLS under the connection, if there is any."""
+        found: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        return found
 
-    def _stumble(self, error: BaseException) -> None:
-        if self._body is not None and self._body.is_eof() and self.trouble is None:
-            return  # the answer was complete; whatever follows it only costs the connection
-        if self.trouble is None:
-            self.detail = _detail(error)
-        self._give_up(Trouble.MALFORMED)
-
-    def _give_up(self, trouble: Trouble) -> None:
-        if self.trouble is None:
-            self.trouble = trouble
-            error = ClientPayloadError(trouble.name)
-            self.set_exception(error)
-            if self._body is not None:
-                self._body.set_exception(error)
-        if self.transport is not None:
-            self.transport.abort()
-
-
-def _head_bytes(message: RawResponseMessage) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
-
-
-def _detail(error: BaseException) -> str:
-    text = error.message if isinstance(error, HttpProcessingError) else str(error)
-    return text.partition("\n")[0].rstrip(" :") or "it cannot be read"
-
-
-def _hint_s(header: str) -> float | None:
-    """Read `timeout=N` of a `Keep-Alive` header as the seconds for which reuse is safe."""
-    for part in header.split(","):
-        name, _, value = part.strip().partition("=")
-        if name.lower() == "timeout" and value.isascii() and value.isdigit():
-            seconds = int(value[:6])
-            return seconds - 1.0 if seconds > 2 else seconds / 2
-    return None
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():  # it may have been cancelled
+            waiter.set_result(None)

@@ -1,61 +1,43 @@
-"""aiohttp's connection pool, with connections made our way: resolve, check, connect to what was checked."""
+"""Makes connections: resolve, check every address, connect to one of those, TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Final, cast
-
-from aiohttp import BaseConnector, ClientTimeout
+from typing import TYPE_CHECKING, Final
 
 from dispatcher.core.outcome import ErrorClass, Timings
+from dispatcher.sender.answer import AnswerReader
 from dispatcher.sender.connection import ReceiverConnection
 from dispatcher.sender.failure import SendError, connect_error
+from dispatcher.sender.pool import GOODBYE_S, Pool
 from dispatcher.sender.proxy import Proxy, Stage
 from dispatcher.sender.race import race
 
 if TYPE_CHECKING:
     import socket
 
-    from aiohttp import ClientRequest
-    from aiohttp.client_proto import ResponseHandler
-    from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
-
     from dispatcher.config import Delivery
     from dispatcher.core.addresses import Address, AddressPolicy
     from dispatcher.sender.endpoint import Endpoint
     from dispatcher.sender.resolver import Resolver
 
-_NO_TIMEOUT: Final = ClientTimeout()  # deadlines are our own
-_TLS_GOODBYE_S: Final = 1.0  # a receiver gets this long to end TLS politely
 
+class Connector:
+    """Makes connections for a pool; limits nothing, the lanes do that."""
 
-class CheckedConnector(BaseConnector):
-    """Keeps connections alive by host, port, scheme and trust; limits nothing, the lanes do that."""
-
-    def __init__(self, config: Delivery, policy: AddressPolicy, resolver: Resolver) -> None:
-        super().__init__(limit=0, limit_per_host=0, keepalive_timeout=config.keepalive_s)
+    def __init__(self, config: Delivery, policy: AddressPolicy, resolver: Resolver, pool: Pool) -> None:
         self._config: Final = config
         self._policy: Final = policy
         self._resolver: Final = resolver
+        self._pool: Final = pool
+        self._loop: Final = asyncio.get_running_loop()
         self._connect_timeout_s: Final = min(config.connect_timeout_s, config.timeout_s)
         self._proxy: Final = Proxy(config.proxy_url, resolver) if config.proxy_url else None
 
-    async def connection_to(self, endpoint: Endpoint) -> Connection:
-        """Take an idle connection or make one; raises `SendError`."""
-        # Of a request, the pool reads `connection_key` and `proxy`, and hands it to `_create_connection`.
-        return await self.connect(cast("ClientRequest", endpoint), [], _NO_TIMEOUT)
-
-    async def _create_connection(
-        self,
-        req: ClientRequest,
-        traces: list[Trace],
-        timeout: ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
-    ) -> ResponseHandler:
-        del traces, timeout
-        endpoint = cast("Endpoint", req)
+    async def connect(self, endpoint: Endpoint) -> ReceiverConnection:
+        """Make a connection; raises `SendError`."""
         stage = Stage(f"{endpoint.target.host} was not resolved")
         addresses: tuple[Address, ...] = ()
         started = time.monotonic()
@@ -111,28 +93,26 @@ class CheckedConnector(BaseConnector):
             raise
 
     async def _converse(self, sock: socket.socket, address: str, endpoint: Endpoint) -> ReceiverConnection:
-        def protocol() -> ReceiverConnection:
-            return ReceiverConnection(
-                self._loop,
-                address=address,
-                max_response_bytes=self._config.max_response_bytes,
-                keepalive_s=self._config.keepalive_s,
-            )
-
+        answer = AnswerReader(
+            max_bytes=self._config.max_response_bytes, keep_bytes=self._config.keep_response_bytes
+        )
+        connection = ReceiverConnection(
+            self._pool, endpoint.origin, address=address, fd=sock.fileno(), answer=answer
+        )
         with contextlib.ExitStack() as undo:
             undo.callback(sock.close)
             if endpoint.trust is not None:
-                _, connection = await self._loop.create_connection(
-                    protocol,
+                await self._loop.create_connection(
+                    lambda: connection,
                     sock=sock,
                     ssl=endpoint.trust,
                     server_hostname=endpoint.target.host,
-                    ssl_shutdown_timeout=_TLS_GOODBYE_S,
+                    ssl_shutdown_timeout=GOODBYE_S,
                 )
             else:
-                _, connection = await self._loop.create_connection(protocol, sock=sock)
+                await self._loop.create_connection(lambda: connection, sock=sock)
             undo.pop_all()
-        connection.start_parser()
+        self._pool.opened(connection)
         return connection
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from aiohttp.client_reqrep import ConnectionKey
-
 from dispatcher.core.addresses import InvalidUrlError, Target, read_url
 from dispatcher.core.outcome import ErrorClass
 from dispatcher.sender.failure import SendError
+from dispatcher.sender.pool import OriginKey, Pool
 from dispatcher.sender.trust import Trust
 
 if TYPE_CHECKING:
-    import ssl
-
     from dispatcher.core.message import Message
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -24,28 +21,19 @@ _sendable: Final[set[str]] = set()  # header names that were found to be in orde
 
 
 class Endpoint:
-    """Where requests to one URL go. The pool takes it for a request: it needs only its first two names."""
+    """Where requests to one URL go."""
 
-    __slots__ = ("_start", "connection_key", "proxy", "target", "trust")
+    __slots__ = ("_start", "origin", "target", "trust")
 
-    def __init__(self, url: str, trust: Trust, ca_certificates: str = "") -> None:
+    def __init__(self, url: str, pool: Pool, trust: Trust, ca_certificates: str = "") -> None:
         """Raise `SendError` for what cannot be made into a request."""
         try:
             target = read_url(url)
         except InvalidUrlError as error:
             raise SendError(ErrorClass.INVALID_REQUEST, f"the URL {error}") from None
         self.target: Final[Target] = target
-        self.proxy: Final = None
-        self.trust: Final[ssl.SSLContext | None] = trust.context(ca_certificates) if target.tls else None
-        self.connection_key: Final = ConnectionKey(
-            target.host,
-            target.port,
-            target.tls,
-            ssl=self.trust or False,  # a connection that was made under another trust is not taken for this
-            proxy=None,
-            proxy_auth=None,
-            proxy_headers_hash=None,
-        )
+        self.trust: Final = trust.context(ca_certificates) if target.tls else None
+        self.origin: Final = pool.origin(OriginKey(target.host, target.port, self.trust))
         self._start: Final = f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
 
     def request(self, message: Message) -> bytes:

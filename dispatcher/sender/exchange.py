@@ -1,125 +1,97 @@
-"""One request written to a connection, one bounded answer read from it: the `Outcome`."""
+"""What an exchange that is over comes to: its `Outcome`, and how long its connection may be kept."""
 
 from __future__ import annotations
 
 import ssl
-import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from aiohttp import ClientError
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import EMPTY_PAYLOAD, EofStream
 
 from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, Outcome, Timings
-from dispatcher.sender.connection import MAX_HEAD_BYTES, Trouble
+from dispatcher.sender.answer import MAX_HEAD_BYTES, Trouble
 from dispatcher.sender.failure import tls_message
 
 if TYPE_CHECKING:
-    from aiohttp import StreamReader
-    from aiohttp.http_parser import RawResponseMessage
-
-    from dispatcher.config import Delivery
+    from dispatcher.sender.answer import AnswerReader
     from dispatcher.sender.connection import ReceiverConnection
 
-# What aiohttp may raise while an answer is read.
-_BROKEN: Final = (ClientError, HttpProcessingError, EofStream, OSError)
+_KEEP_ALIVE: Final = b"keep-alive"
 
 
-async def exchange(
-    connection: ReceiverConnection, request: bytes, *, deadline: float, config: Delivery
-) -> Outcome:
-    """Write the request and read what comes; afterwards `connection.idle` says whether it may be kept.
+def outcome_of(connection: ReceiverConnection, timeout_s: float) -> Outcome:
+    """Say what came of an exchange.
 
-    `deadline` is loop time. A 2xx whose body is cut, or does not end in time, is no success: the exchange
-    did not complete. One whose body is longer than `max_response_bytes` is: its status decides.
+    A 2xx whose body is cut, or does not end in time, is no success: the exchange did not complete. One whose
+    body is longer than what is read of it is: its status decides.
     """
-    connection.begin(deadline)
-    sent_at = time.monotonic()
-    if connection.transport is not None:
-        connection.transport.write(request)
-    status = None
-    try:
-        message, payload = await connection.read()
-        status = message.code
-        answer = await _read_body(connection, message, payload, config)
-    except _BROKEN:
-        answer = None
-    timings = _timings(connection, sent_at)
-    if answer is None or status is None:
-        return NoAnswer(*_explain(connection, status, config), connection.address, timings)
-    if answer.ended and status != 101:
-        connection.end(message.headers.get("Keep-Alive"))
+    answer = connection.answer
+    timings = _timings(connection)
+    if not answer.over or answer.trouble is not None:
+        return NoAnswer(*_explain(connection, answer, timeout_s), connection.address, timings)
     return Answered(
-        status=status,
-        headers=tuple(
-            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.raw_headers]
+        answer.status,
+        tuple(
+            [
+                (name.decode("latin-1"), value.decode("latin-1").rstrip(" \t"))
+                for name, value in answer.headers
+            ]
         ),
-        body=answer.kept,
-        body_truncated=answer.truncated,
-        address=connection.address,
-        timings=timings,
+        answer.kept,
+        answer.truncated,
+        connection.address,
+        timings,
     )
 
 
-class _Body(NamedTuple):
-    kept: bytes
-    truncated: bool  # there was more of it
-    ended: bool  # it was read to its end
+def keep_alive_hint_s(answer: AnswerReader) -> float | None:
+    """Say for how long reuse is safe, as far as the answer tells.
+
+    A receiver that closes idle connections after `timeout=5` (Node does) is not sent a request on one that
+    is nearly as old: it would cross the close on its way, and count as a failed attempt.
+    """
+    for name, value in answer.headers:
+        if len(name) == len(_KEEP_ALIVE) and name.lower() == _KEEP_ALIVE:
+            return _hint_s(value.decode("latin-1"))
+    return None
 
 
-async def _read_body(
-    connection: ReceiverConnection, message: RawResponseMessage, payload: StreamReader, config: Delivery
-) -> _Body | None:
-    """Read at most `max_response_bytes`, keep the first `keep_response_bytes`; None where it was cut."""
-    keep = config.keep_response_bytes
-    if payload.is_eof() and connection.lost is None and connection.trouble is None:  # it came in one piece
-        body = payload.read_nowait(-1)
-        return _Body(body[:keep], len(body) > keep, ended=True)
-    kept: list[bytes] = []
-    length = 0
-    try:
-        while not payload.at_eof():
-            chunk = await payload.readany()
-            if length < keep:
-                kept.append(chunk[: keep - length])
-            length += len(chunk)
-            if length > config.max_response_bytes:
-                return _Body(b"".join(kept), truncated=True, ended=False)
-    except _BROKEN:
-        if connection.trouble is not Trouble.FLOOD:
-            return None
-        return _Body(b"".join(kept), truncated=True, ended=False)
-    framed = payload is EMPTY_PAYLOAD or message.chunked or "Content-Length" in message.headers
-    if connection.lost is not None and not framed:
-        return None  # the end of the connection was to be the end of the body, and was no clean one
-    return _Body(b"".join(kept), length > keep, ended=True)
-
-
-def _explain(connection: ReceiverConnection, status: int | None, config: Delivery) -> tuple[ErrorClass, str]:
+def _explain(
+    connection: ReceiverConnection, answer: AnswerReader, timeout_s: float
+) -> tuple[ErrorClass, str]:
     """Say why no complete answer came."""
-    trouble = connection.trouble
-    if trouble is Trouble.MALFORMED:
-        return ErrorClass.MALFORMED_RESPONSE, f"the answer is not HTTP/1.1: {connection.detail}"
+    if answer.trouble is Trouble.MALFORMED:
+        return ErrorClass.MALFORMED_RESPONSE, f"the answer is not HTTP/1.1: {answer.detail}"
     if isinstance(connection.lost, ssl.SSLError):
         return ErrorClass.TLS, tls_message(connection.lost)
-    if connection.informational and status is None:
-        count = connection.informational
+    if answer.informational and not answer.status:
+        count = answer.informational
         return ErrorClass.INFORMATIONAL_ONLY, f"{count} informational answers (1xx), and no final one"
-    if trouble is Trouble.FLOOD:
+    if answer.trouble is Trouble.FLOOD:
         return ErrorClass.MALFORMED_RESPONSE, f"the answer's header is longer than {MAX_HEAD_BYTES} bytes"
-    what = "no answer" if status is None else f"the answer's header ({status}) came, and no end of its body,"
-    if trouble is Trouble.DEADLINE:
-        return ErrorClass.TIMEOUT, f"{what} within {config.timeout_s:g} s"
+    what = "no answer"
+    if answer.status:
+        what = f"the answer's header ({answer.status}) came, and no end of its body,"
+    if answer.trouble is Trouble.DEADLINE:
+        return ErrorClass.TIMEOUT, f"{what} within {timeout_s:g} s"
     return ErrorClass.RESET, f"{what} before the connection ended"
 
 
-def _timings(connection: ReceiverConnection, sent_at: float) -> Timings:
+def _timings(connection: ReceiverConnection) -> Timings:
     """Add the time to the first byte to what making the connection took, if it was made for this request."""
     first_byte_ms = None
-    if connection.first_byte_at:
-        first_byte_ms = round((connection.first_byte_at - sent_at) * 1000, 3)
+    if connection.first_byte_ns:
+        first_byte_ms = (connection.first_byte_ns - connection.sent_ns) // 1000 / 1000
     fresh, connection.fresh = connection.fresh, None
     if fresh is None:
-        return Timings(first_byte_ms=first_byte_ms)
+        return Timings(None, None, None, first_byte_ms)
     return msgspec.structs.replace(fresh, first_byte_ms=first_byte_ms)
+
+
+def _hint_s(header: str) -> float | None:
+    """Read `timeout=N` of a `Keep-Alive` header as the seconds for which reuse is safe."""
+    for part in header.split(","):
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "timeout" and value.isascii() and value.isdigit():
+            seconds = int(value[:6])
+            return seconds - 1.0 if seconds > 2 else seconds / 2
+    return None

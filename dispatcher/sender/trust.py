@@ -11,6 +11,7 @@ from typing import Final
 
 from dispatcher.core.outcome import ErrorClass
 from dispatcher.sender.failure import SendError
+from dispatcher.sender.resumption import resume_sessions
 
 _MAX_CONTEXTS: Final = 1024  # of webhooks' own authorities, kept ready
 
@@ -48,6 +49,7 @@ class Trust:
 def _verifying(context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    resume_sessions(context)
     if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
         raise RuntimeError("Python's default TLS context verifies nothing")
     return context

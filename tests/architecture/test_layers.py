@@ -15,7 +15,7 @@ PACKAGE = ROOT / "dispatcher"
 IMPURE = {
     *("asyncio", "socket", "ssl", "select", "selectors", "threading", "subprocess", "multiprocessing"),
     *("os", "pathlib", "io", "logging", "warnings", "random", "secrets", "time"),
-    *("aiohttp", "asyncpg", "uvloop", "structlog", "prometheus_client"),
+    *("aiohttp", "asyncpg", "httptools", "uvloop", "structlog", "prometheus_client"),
 }
 ENTROPY_OR_CLOCK = {"now", "utcnow", "today", "uuid1", "uuid4", "urandom", "open", "input", "print"}
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dispatcher.core.addresses import AddressPolicy, check_url, host_address, read_url
 from dispatcher.core.outcome import ErrorClass, error_class
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from tests.proxy import EgressProxy
 from tests.sending import LOCAL, message
 
@@ -154,7 +154,7 @@ async def test_the_sender_refuses_what_is_closed_and_asks_for_what_is_open() -> 
     """
     async with (
         EgressProxy(answer=b"HTTP/1.1 502 Bad Gateway\r\n\r\n") as proxy,
-        AiohttpSender(msgspec.structs.replace(STRICT, proxy_url=proxy.url())) as sender,
+        HttpSender(msgspec.structs.replace(STRICT, proxy_url=proxy.url())) as sender,
     ):
         for address in EDGES:
             for host in notations(address):
@@ -175,7 +175,7 @@ async def test_the_sender_judges_what_names_lead_to() -> None:
     """The same by names: every edge, given by the resolution of a name."""
     async with (
         EgressProxy(answer=b"HTTP/1.1 502 Bad Gateway\r\n\r\n") as proxy,
-        AiohttpSender(
+        HttpSender(
             msgspec.structs.replace(STRICT, proxy_url=proxy.url()),
             lookup=lambda host: [str(EDGES[int(host.partition(".")[0].removeprefix("edge"))])],
         ) as sender,

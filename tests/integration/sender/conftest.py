@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import uvloop
 
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from tests.sending import LOCAL
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 @pytest.fixture
-async def sender() -> AsyncIterator[AiohttpSender]:
+async def sender() -> AsyncIterator[HttpSender]:
     """Give a sender that may reach this host."""
-    async with AiohttpSender(LOCAL) as sender:
+    async with HttpSender(LOCAL) as sender:
         yield sender

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, error_class
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from tests.receiver import (
     Behaviour,
     Exchange,
@@ -48,7 +48,7 @@ from tests.sending import LOCAL, message, outcome_of
 async def test_status_decides(status: int, expected: ErrorClass | None) -> None:
     """Any 2xx is success; every other final status has its class, and none is acted upon."""
     async with Receiver() as target, Receiver(answer(status, [("Location", target.url())])) as receiver:
-        async with AiohttpSender(LOCAL) as sender:
+        async with HttpSender(LOCAL) as sender:
             outcome = await sender.send(message(receiver.url()))
         assert isinstance(outcome, Answered)
         assert outcome.status == status
@@ -68,7 +68,7 @@ async def test_answer_is_kept_as_received() -> None:
     assert outcome.address == "127.0.0.1"
 
 
-async def test_timings_of_a_new_and_of_a_kept_connection(sender: AiohttpSender) -> None:
+async def test_timings_of_a_new_and_of_a_kept_connection(sender: HttpSender) -> None:
     """Connecting is timed where it happened, the first byte always, DNS and TLS not without them."""
     async with Receiver() as receiver:
         first = await sender.send(message(receiver.url()))
@@ -110,7 +110,7 @@ async def test_body_framings(data: bytes) -> None:
 )
 async def test_excess_after_a_complete_answer(data: bytes) -> None:
     """A receiver that counts its body wrong has answered; only the connection cannot be trusted any more."""
-    async with Receiver([raw(data, then=hang()), answer(201)]) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver([raw(data, then=hang()), answer(201)]) as receiver, HttpSender(LOCAL) as sender:
         assert error_class(await sender.send(message(receiver.url()))) is None
         outcome = await sender.send(message(receiver.url()))
         assert isinstance(outcome, Answered)
@@ -170,7 +170,7 @@ async def test_unclean_end_of_a_body_without_length() -> None:
         await ready.wait()
         exchange.reset()
 
-    async with Receiver(behave) as receiver, AiohttpSender(LOCAL) as sender, asyncio.TaskGroup() as tasks:
+    async with Receiver(behave) as receiver, HttpSender(LOCAL) as sender, asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(sender.send(message(receiver.url())))
         await receiver.wait_until(lambda: receiver.sent_bytes > 0)
         ready.set()
@@ -183,14 +183,14 @@ async def test_unclean_end_of_a_body_without_length() -> None:
 async def test_reset_before_the_request_was_read(*, early: bool) -> None:
     """A receiver that resets before or while the request is read has reset, nothing else."""
     resetting = Receiver(on_connect=reset()) if early else Receiver(on_head=reset())
-    async with resetting as receiver, AiohttpSender(LOCAL) as sender:
+    async with resetting as receiver, HttpSender(LOCAL) as sender:
         outcome = await sender.send(message(receiver.url(), body=b"x" * 4_000_000))
         assert isinstance(outcome, NoAnswer)
         assert outcome.error is ErrorClass.RESET
         assert receiver.requests == []
 
 
-async def test_refused(sender: AiohttpSender) -> None:
+async def test_refused(sender: HttpSender) -> None:
     """Where nothing listens, the connection was refused, and the address is known."""
     outcome = await sender.send(message(f"http://127.0.0.1:{free_port()}/"))
     assert isinstance(outcome, NoAnswer)
@@ -201,7 +201,7 @@ async def test_refused(sender: AiohttpSender) -> None:
 async def test_unreachable() -> None:
     """An address to which there is no way is unreachable."""
     config = msgspec.structs.replace(LOCAL, allowed_networks=("255.255.255.255/32",))
-    async with AiohttpSender(config) as sender:
+    async with HttpSender(config) as sender:
         outcome = await sender.send(message("http://255.255.255.255/"))
     assert isinstance(outcome, NoAnswer)
     assert outcome.error is ErrorClass.UNREACHABLE
@@ -217,7 +217,7 @@ async def test_connect_timeout() -> None:
             filler.connect_ex(full.getsockname())
             fillers.append(filler)
         config = msgspec.structs.replace(LOCAL, connect_timeout_s=0.2)
-        async with AiohttpSender(config) as sender, asyncio.timeout(LOCAL.connect_timeout_s):
+        async with HttpSender(config) as sender, asyncio.timeout(LOCAL.connect_timeout_s):
             outcome = await sender.send(message(f"http://127.0.0.1:{full.getsockname()[1]}/"))
         for filler in fillers:
             filler.close()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, error_class
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from tests.receiver import (
     Behaviour,
     Exchange,
@@ -39,7 +39,7 @@ from tests.sending import HASTY, LOCAL, message, outcome_of
 )
 async def test_deadline(script: Behaviour, expected: ErrorClass) -> None:
     """Whatever a receiver does to hold an exchange open, the deadline ends it and its connection."""
-    async with Receiver(script) as receiver, AiohttpSender(HASTY) as sender:
+    async with Receiver(script) as receiver, HttpSender(HASTY) as sender:
         outcome = await sender.send(message(receiver.url()))
         assert isinstance(outcome, NoAnswer)
         assert outcome.error is expected
@@ -60,7 +60,7 @@ async def test_receiver_that_reads_nothing(*, cancelled: bool) -> None:
         exchange.close()
 
     body = b"x" * 16_000_000
-    async with Receiver(on_connect=read_late) as receiver, AiohttpSender(HASTY) as sender:
+    async with Receiver(on_connect=read_late) as receiver, HttpSender(HASTY) as sender:
         sending = asyncio.ensure_future(sender.send(message(receiver.url(), body=body)))
         if cancelled:
             await receiver.wait_until(lambda: receiver.connections == 1)
@@ -81,7 +81,7 @@ async def test_answer_before_the_request_was_read() -> None:
         await exchange.send(response(413))
         await stall()(exchange)
 
-    async with Receiver(on_head=answer_early) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver(on_head=answer_early) as receiver, HttpSender(LOCAL) as sender:
         for connections in (1, 2):
             outcome = await sender.send(message(receiver.url(), body=b"x" * 16_000_000))
             assert isinstance(outcome, Answered)
@@ -92,7 +92,7 @@ async def test_answer_before_the_request_was_read() -> None:
 async def test_deadline_of_a_kept_connection() -> None:
     """Each exchange has its whole time, also on a connection that served one before."""
     loop = asyncio.get_running_loop()
-    async with Receiver([later(0.15), hang()]) as receiver, AiohttpSender(HASTY) as sender:
+    async with Receiver([later(0.15), hang()]) as receiver, HttpSender(HASTY) as sender:
         first = await sender.send(message(receiver.url()))
         before = loop.time()
         second = await sender.send(message(receiver.url()))
@@ -114,7 +114,7 @@ async def test_deadline_of_a_kept_connection() -> None:
 )
 async def test_endless_body(head: bytes) -> None:
     """Of a body without end a bounded amount is read and less is kept; the status decides."""
-    async with Receiver(endless(b"y" * 65_536, start=head)) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver(endless(b"y" * 65_536, start=head)) as receiver, HttpSender(LOCAL) as sender:
         outcome = await sender.send(message(receiver.url()))
         assert isinstance(outcome, Answered)
         assert error_class(outcome) is None
@@ -137,7 +137,7 @@ async def test_endless_tiny_chunks() -> None:
     head = b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with (
         Receiver(endless(b"1\r\nz\r\n" * 1000, start=head)) as receiver,
-        AiohttpSender(LOCAL) as sender,
+        HttpSender(LOCAL) as sender,
     ):
         outcome = await sender.send(message(receiver.url()))
         assert isinstance(outcome, Answered)
@@ -176,7 +176,7 @@ async def test_header_beyond_bounds(script: Behaviour) -> None:
 
 async def test_endless_informational_answers() -> None:
     """A flood of 1xx ends at 32 KiB of them, long before the deadline."""
-    async with Receiver(endless(response(103) * 100)) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver(endless(response(103) * 100)) as receiver, HttpSender(LOCAL) as sender:
         outcome = await sender.send(message(receiver.url()))
         assert isinstance(outcome, NoAnswer)
         assert outcome.error is ErrorClass.INFORMATIONAL_ONLY
@@ -193,7 +193,7 @@ async def test_informational_answers_before_the_final_one() -> None:
 async def test_switching_protocols_is_a_failure(headers: bytes) -> None:
     """101 is no success, since nobody asked for another protocol, and ends the connection."""
     switching = raw(b"HTTP/1.1 101 Sure\r\n" + headers + b"\r\n", then=hang())
-    async with Receiver([switching, answer()]) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver([switching, answer()]) as receiver, HttpSender(LOCAL) as sender:
         assert error_class(await sender.send(message(receiver.url()))) is ErrorClass.UNEXPECTED_STATUS
         assert error_class(await sender.send(message(receiver.url()))) is None
         assert receiver.connections == 2

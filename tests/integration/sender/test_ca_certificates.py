@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dispatcher.core.outcome import ErrorClass, NoAnswer, error_class
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from dispatcher.sender.trust import Trust
 from tests.certificates import Authority
 from tests.proxy import EgressProxy
@@ -52,7 +52,7 @@ async def test_own_authority_is_trusted_for_its_webhook_alone(public: Authority,
     pem = private.file.read_text()
     async with (
         Receiver(ssl_context=private.server("hook.test")) as receiver,
-        AiohttpSender(LOCAL, lookup=HOOK) as sender,
+        HttpSender(LOCAL, lookup=HOOK) as sender,
     ):
         url = receiver.url(host="hook.test")
         assert error_class(await sender.send(trusting(url, pem))) is None
@@ -70,7 +70,7 @@ async def test_own_authority_takes_the_place_of_the_systems(public: Authority, p
     """A certificate of a public authority is not accepted for a webhook that names its own."""
     async with (
         Receiver(ssl_context=public.server("hook.test")) as receiver,
-        AiohttpSender(LOCAL, lookup=HOOK) as sender,
+        HttpSender(LOCAL, lookup=HOOK) as sender,
     ):
         url = receiver.url(host="hook.test")
         assert error_class(await sender.send(message(url))) is None
@@ -87,7 +87,7 @@ async def test_own_authority_is_verified_like_all_others(private: Authority, fau
     host = "other.test" if fault == "wrong name" else "hook.test"
     async with (
         Receiver(ssl_context=private.server(host, expired=fault == "expired")) as receiver,
-        AiohttpSender(LOCAL, lookup=HOOK) as sender,
+        HttpSender(LOCAL, lookup=HOOK) as sender,
     ):
         outcome = await sender.send(trusting(receiver.url(host="hook.test"), private.file.read_text()))
         assert ErrorClass.TLS is error_class(outcome)
@@ -98,7 +98,7 @@ async def test_receivers_own_certificate_may_be_trusted(private: Authority) -> N
     """A self-signed certificate is trusted by naming it, and another one of the same name is not."""
     first, second = (private.server("hook.test", self_signed=True) for _ in range(2))
     pem = (private.file.parent / "server-1.pem").read_text().partition("-----BEGIN PRIVATE")[0]
-    async with AiohttpSender(LOCAL, lookup=HOOK) as sender:
+    async with HttpSender(LOCAL, lookup=HOOK) as sender:
         for context, expected in ((first, None), (second, ErrorClass.TLS)):
             async with Receiver(ssl_context=context) as receiver:
                 outcome = await sender.send(trusting(receiver.url(host="hook.test"), pem))
@@ -110,7 +110,7 @@ async def test_own_authority_through_a_proxy(private: Authority) -> None:
     async with (
         Receiver(ssl_context=private.server("hook.test")) as receiver,
         EgressProxy(lead={"93.184.216.34:443": ("127.0.0.1", receiver.port)}) as proxy,
-        AiohttpSender(
+        HttpSender(
             msgspec.structs.replace(LOCAL, proxy_url=proxy.url()), lookup=names(hook=["93.184.216.34"])
         ) as sender,
     ):
@@ -121,7 +121,7 @@ async def test_own_authority_through_a_proxy(private: Authority) -> None:
 
 async def test_certificates_that_openssl_cannot_read() -> None:
     """What the database holds may be older than the rules: a failed attempt, and no exception."""
-    async with AiohttpSender(LOCAL, lookup=HOOK) as sender:
+    async with HttpSender(LOCAL, lookup=HOOK) as sender:
         outcome = await sender.send(trusting("https://hook.test/", "-----BEGIN CERTIFICATE-----\nx"))
     assert isinstance(outcome, NoAnswer)
     assert ErrorClass.TLS is outcome.error

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
+import msgspec
 import pytest
 
 from dispatcher.core.outcome import Answered, ErrorClass, error_class
-from dispatcher.sender import AiohttpSender
-from dispatcher.sender.connection import _hint_s
+from dispatcher.sender import HttpSender
+from dispatcher.sender.exchange import _hint_s
 from tests.receiver import (
+    WAIT_S,
     Behaviour,
     Exchange,
     Receiver,
@@ -22,10 +25,10 @@ from tests.receiver import (
     reset,
     response,
 )
-from tests.sending import LOCAL, message
+from tests.sending import BODY, LOCAL, message, names
 
 
-async def test_connection_is_kept_alive(sender: AiohttpSender) -> None:
+async def test_connection_is_kept_alive(sender: HttpSender) -> None:
     """Requests one after the other share a connection."""
     async with Receiver([answer(200, [], b"a" * 9000), answer(500), answer(204)]) as receiver:
         for expected in (200, 500, 204):
@@ -35,7 +38,7 @@ async def test_connection_is_kept_alive(sender: AiohttpSender) -> None:
         assert receiver.connections == 1
 
 
-async def test_exchanges_on_a_connection_share_nothing_else(sender: AiohttpSender) -> None:
+async def test_exchanges_on_a_connection_share_nothing_else(sender: HttpSender) -> None:
     """What was seen in one exchange does not colour the next."""
     async with Receiver([interim(2), close()]) as receiver:
         first = await sender.send(message(receiver.url()))
@@ -45,7 +48,7 @@ async def test_exchanges_on_a_connection_share_nothing_else(sender: AiohttpSende
     assert error_class(second) is ErrorClass.RESET
 
 
-async def test_concurrent_requests_do_not_wait_for_each_other(sender: AiohttpSender) -> None:
+async def test_concurrent_requests_do_not_wait_for_each_other(sender: HttpSender) -> None:
     """There is no limit of connections here: the lanes have it."""
     gate = asyncio.Event()
     async with Receiver(after(gate)) as receiver, asyncio.TaskGroup() as tasks:
@@ -67,7 +70,7 @@ async def test_concurrent_requests_do_not_wait_for_each_other(sender: AiohttpSen
 )
 async def test_connection_that_must_not_be_reused(script: Behaviour) -> None:
     """A connection that the receiver ends, or whose state is doubtful, serves no other request."""
-    async with Receiver([script, answer()]) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver([script, answer()]) as receiver, HttpSender(LOCAL) as sender:
         first = await sender.send(message(receiver.url()))
         second = await sender.send(message(receiver.url()))
         assert [error_class(first), error_class(second)] == [None, None]
@@ -105,7 +108,7 @@ async def test_unasked_answer_is_nobodys() -> None:
         await gate.wait()
         await exchange.send(response(500))
 
-    async with Receiver([behave, answer(201)]) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver([behave, answer(201)]) as receiver, HttpSender(LOCAL) as sender:
         await sender.send(message(receiver.url()))
         gate.set()
         await receiver.wait_until(lambda: receiver.open == 0)
@@ -116,7 +119,7 @@ async def test_unasked_answer_is_nobodys() -> None:
 
 async def test_one_send_is_one_request_on_a_connection_that_dies() -> None:
     """When a kept connection turns out dead, that is the outcome: nothing is sent a second time."""
-    async with Receiver([answer(), reset(), answer()]) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver([answer(), reset(), answer()]) as receiver, HttpSender(LOCAL) as sender:
         first = await sender.send(message(receiver.url()))
         second = await sender.send(message(receiver.url()))
         assert error_class(first) is None
@@ -134,7 +137,7 @@ async def test_closed_idle_connection_is_replaced() -> None:
         await gate.wait()
         exchange.close()
 
-    async with Receiver([behave, answer()]) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver([behave, answer()]) as receiver, HttpSender(LOCAL) as sender:
         await sender.send(message(receiver.url()))
         gate.set()
         await receiver.wait_until(lambda: receiver.open == 0)
@@ -142,9 +145,62 @@ async def test_closed_idle_connection_is_replaced() -> None:
         assert receiver.connections == 2
 
 
+async def test_end_that_the_loop_has_not_seen_is_found_out() -> None:
+    """An idle connection is looked at before it is used: what was closed meanwhile takes no request."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        listener.setblocking(False)
+        async with HttpSender(LOCAL) as sender:
+            for number in (1, 2):
+                # Until it waits for something, `send` runs on without the loop.
+                async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as tasks:
+                    sending = tasks.create_task(sender.send(message(url)))
+                    served = tasks.create_task(_serve_one(listener))
+                assert error_class(sending.result()) is None
+                if number == 1:
+                    await asyncio.sleep(0.06)  # idle for as long as a connection is trusted unseen
+                served.result().close()
+                # No await stands between this close and the next send.
+
+
+async def _serve_one(listener: socket.socket) -> socket.socket:
+    """Answer the first request of a new connection, and give the connection."""
+    loop = asyncio.get_running_loop()
+    connection, _ = await loop.sock_accept(listener)
+    received = b""
+    while not received.endswith(BODY):
+        received += await loop.sock_recv(connection, 65_536)
+    await loop.sock_sendall(connection, response())
+    return connection
+
+
+async def test_idle_connections_make_way_for_new_ones() -> None:
+    """There are never more connections open than requests may be under way, and the newest stays."""
+    hosts = [f"hook{number}" for number in range(17)]
+    lookup = names(**{host: ["127.0.0.1"] for host in hosts})
+    config = msgspec.structs.replace(LOCAL, max_in_flight=16)
+    async with Receiver() as receiver, HttpSender(config, lookup=lookup) as sender:
+        for host in hosts:
+            await sender.send(message(receiver.url(host=f"{host}.test")))
+        await receiver.wait_until(lambda: receiver.open < 17)
+        await sender.send(message(receiver.url(host=f"{hosts[-1]}.test")))
+        assert 17 == receiver.connections
+
+
+@pytest.mark.parametrize("keepalive_s", [0.0, 0.1])
+async def test_idle_connections_end(keepalive_s: float) -> None:
+    """Nobody keeps a connection for longer than `keepalive_s`, and none at all without one."""
+    config = msgspec.structs.replace(LOCAL, keepalive_s=keepalive_s)
+    async with Receiver() as receiver, HttpSender(config) as sender:
+        await sender.send(message(receiver.url()))
+        await receiver.wait_until(lambda: receiver.open == 0)
+        await sender.send(message(receiver.url()))
+        assert 2 == receiver.connections
+
+
 async def test_cancellation_passes_through_and_leaves_nothing() -> None:
     """A cancelled send raises, and its connection is gone."""
-    async with Receiver(hang()) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver(hang()) as receiver, HttpSender(LOCAL) as sender:
         task = asyncio.ensure_future(sender.send(message(receiver.url())))
         await receiver.wait_for(1)
         task.cancel()
@@ -156,6 +212,6 @@ async def test_cancellation_passes_through_and_leaves_nothing() -> None:
 async def test_end_of_the_sender_closes_its_connections() -> None:
     """Leaving the context leaves no connection behind."""
     async with Receiver() as receiver:
-        async with AiohttpSender(LOCAL) as sender:
+        async with HttpSender(LOCAL) as sender:
             await sender.send(message(receiver.url()))
         await receiver.wait_until(lambda: receiver.open == 0)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, error_class
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from dispatcher.sender.failure import SendError
 from dispatcher.sender.resolver import Resolver
 from tests.receiver import Receiver, answer
@@ -25,7 +25,7 @@ STRICT = msgspec.structs.replace(LOCAL, allowed_networks=())
 )
 async def test_blocked_address_in_the_url(host: str) -> None:
     """An address that is not allowed is not connected to, in whatever notation it is written."""
-    async with Receiver() as receiver, AiohttpSender(STRICT) as sender:
+    async with Receiver() as receiver, HttpSender(STRICT) as sender:
         outcome = await sender.send(message(f"http://{host}:{receiver.port}/"))
         assert isinstance(outcome, NoAnswer)
         assert outcome.error is ErrorClass.BLOCKED_ADDRESS
@@ -34,7 +34,7 @@ async def test_blocked_address_in_the_url(host: str) -> None:
 
 async def test_other_notation_of_an_allowed_address() -> None:
     """An allowed address is reached in any notation, and nobody is asked for its name."""
-    async with Receiver() as receiver, AiohttpSender(LOCAL, lookup=names()) as sender:
+    async with Receiver() as receiver, HttpSender(LOCAL, lookup=names()) as sender:
         outcome = await sender.send(message(f"http://0x7f.1:{receiver.port}/"))
     assert error_class(outcome) is None
     assert outcome.address == "127.0.0.1"
@@ -47,7 +47,7 @@ async def test_other_notation_of_an_allowed_address() -> None:
 async def test_name_that_leads_to_a_blocked_address(addresses: list[str]) -> None:
     """One address that is not allowed is enough: the others are not tried instead."""
     config = STRICT if len(addresses) == 1 else LOCAL
-    async with Receiver() as receiver, AiohttpSender(config, lookup=names(hook=addresses)) as sender:
+    async with Receiver() as receiver, HttpSender(config, lookup=names(hook=addresses)) as sender:
         outcome = await sender.send(message(receiver.url(host="hook.test")))
         assert isinstance(outcome, NoAnswer)
         assert outcome.error is ErrorClass.BLOCKED_ADDRESS
@@ -58,7 +58,7 @@ async def test_name_that_leads_to_a_blocked_address(addresses: list[str]) -> Non
 
 async def test_localhost_is_what_it_resolves_to() -> None:
     """The system's own name resolution is used, and judged."""
-    async with Receiver() as receiver, AiohttpSender(STRICT) as sender:
+    async with Receiver() as receiver, HttpSender(STRICT) as sender:
         outcome = await sender.send(message(receiver.url(host="localhost")))
         assert isinstance(outcome, NoAnswer)
         assert outcome.error is ErrorClass.BLOCKED_ADDRESS
@@ -68,7 +68,7 @@ async def test_localhost_is_what_it_resolves_to() -> None:
 async def test_name_is_resolved_once_and_that_address_is_connected_to() -> None:
     """A name that changes its mind between check and connect is not asked again."""
     answers = iter([["127.0.0.1"], ["10.0.0.1"]])
-    async with Receiver() as receiver, AiohttpSender(LOCAL, lookup=lambda _: next(answers)) as sender:
+    async with Receiver() as receiver, HttpSender(LOCAL, lookup=lambda _: next(answers)) as sender:
         outcome = await sender.send(message(receiver.url("/x", host="rebinding.test")))
         assert isinstance(outcome, Answered)
         assert outcome.address == "127.0.0.1"
@@ -86,7 +86,7 @@ async def test_kept_answer_is_kept_for_a_while() -> None:
         return ["127.0.0.1"]
 
     closing = answer(200, [("Connection", "close")])
-    async with Receiver(closing) as receiver, AiohttpSender(LOCAL, lookup=look_up) as sender:
+    async with Receiver(closing) as receiver, HttpSender(LOCAL, lookup=look_up) as sender:
         for _ in range(3):
             assert error_class(await sender.send(message(receiver.url(host="hook.test")))) is None
     assert receiver.connections == 3
@@ -96,7 +96,7 @@ async def test_kept_answer_is_kept_for_a_while() -> None:
 async def test_next_address_is_tried() -> None:
     """A name's second address is connected to where the first one refuses."""
     lookup = names(hook=["127.0.0.2", "127.0.0.1"])
-    async with Receiver() as receiver, AiohttpSender(LOCAL, lookup=lookup) as sender:
+    async with Receiver() as receiver, HttpSender(LOCAL, lookup=lookup) as sender:
         outcome = await sender.send(message(receiver.url(host="hook.test")))
         assert error_class(outcome) is None
         assert outcome.address == "127.0.0.1"
@@ -114,7 +114,7 @@ def _not_a_name(host: str) -> list[str]:
 async def test_name_that_does_not_resolve(lookup: object) -> None:
     """A name without an address is a failure of DNS, and says which name."""
     assert callable(lookup)
-    async with AiohttpSender(LOCAL, lookup=lookup) as sender:
+    async with HttpSender(LOCAL, lookup=lookup) as sender:
         outcome = await sender.send(message("http://nowhere.test/"))
     assert isinstance(outcome, NoAnswer)
     assert outcome.error is ErrorClass.DNS
@@ -135,7 +135,7 @@ async def test_name_whose_servers_hang() -> None:
 
     config = msgspec.structs.replace(LOCAL, connect_timeout_s=0.3)
     try:
-        async with Receiver() as receiver, AiohttpSender(config, lookup=look_up) as sender:
+        async with Receiver() as receiver, HttpSender(config, lookup=look_up) as sender:
             async with asyncio.TaskGroup() as tasks:
                 hung = [
                     tasks.create_task(sender.send(message(receiver.url(host="hung.test")))) for _ in range(20)
@@ -181,7 +181,7 @@ async def test_failed_lookup_is_asked_again() -> None:
     assert [str(address) for address in await resolver.resolve("hook.test")] == ["127.0.0.1"]
 
 
-async def test_want_of_file_descriptors_is_no_failure_of_the_receiver(sender: AiohttpSender) -> None:
+async def test_want_of_file_descriptors_is_no_failure_of_the_receiver(sender: HttpSender) -> None:
     """Our own want of resources is raised: no attempt was made, and none may be counted."""
     async with Receiver() as receiver:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, error_class
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from tests.certificates import Authority
 from tests.proxy import CONNECTED, EgressProxy
 from tests.receiver import Receiver, free_port, hang
@@ -36,7 +36,7 @@ async def test_plain_http_goes_through_a_tunnel_to_the_checked_address() -> None
         Receiver() as receiver,
         EgressProxy(lead={f"{PUBLIC}:80": ("127.0.0.1", receiver.port)}) as proxy,
     ):
-        async with AiohttpSender(through(proxy.url()), lookup=HOOK) as sender:
+        async with HttpSender(through(proxy.url()), lookup=HOOK) as sender:
             first = await sender.send(message("http://hook.test/x"))
             second = await sender.send(message("http://hook.test/y"))
         assert isinstance(first, Answered)
@@ -62,7 +62,7 @@ async def test_tls_is_spoken_with_the_receiver(tmp_path: Path, monkeypatch: pyte
             EgressProxy(
                 credentials="user:p@ss word", lead={f"{PUBLIC}:443": ("127.0.0.1", receiver.port)}
             ) as proxy,
-            AiohttpSender(through(proxy.url("user", "p%40ss%20word")), lookup=HOOK) as sender,
+            HttpSender(through(proxy.url("user", "p%40ss%20word")), lookup=HOOK) as sender,
         ):
             outcome = await sender.send(message("https://hook.test/"))
             assert expected is error_class(outcome)
@@ -75,7 +75,7 @@ async def test_ipv6_addresses_are_in_brackets() -> None:
         authority = f"[{PUBLIC_V6}]:80"
         async with (
             EgressProxy(lead={authority: ("127.0.0.1", receiver.port)}) as proxy,
-            AiohttpSender(through(proxy.url()), lookup=names(hook=[PUBLIC_V6])) as sender,
+            HttpSender(through(proxy.url()), lookup=names(hook=[PUBLIC_V6])) as sender,
         ):
             assert error_class(await sender.send(message("http://hook.test/"))) is None
             assert [authority] == proxy.asked
@@ -87,7 +87,7 @@ async def test_ipv6_addresses_are_in_brackets() -> None:
 async def test_address_rules_hold(url: str) -> None:
     """The proxy may stand at a private address; what it is asked for may not."""
     lookup = names(inside=[PUBLIC, "10.0.0.1"])
-    async with EgressProxy() as proxy, AiohttpSender(through(proxy.url()), lookup=lookup) as sender:
+    async with EgressProxy() as proxy, HttpSender(through(proxy.url()), lookup=lookup) as sender:
         outcome = await sender.send(message(url))
         assert isinstance(outcome, NoAnswer)
         assert (ErrorClass.BLOCKED_ADDRESS, False) == (outcome.error, outcome.own_fault)
@@ -100,7 +100,7 @@ async def test_next_address_is_asked_for() -> None:
         lead = {"8.8.8.8:80": ("127.0.0.1", free_port()), "8.8.4.4:80": ("127.0.0.1", receiver.port)}
         async with (
             EgressProxy(lead=lead) as proxy,
-            AiohttpSender(through(proxy.url()), lookup=names(hook=["8.8.8.8", "8.8.4.4"])) as sender,
+            HttpSender(through(proxy.url()), lookup=names(hook=["8.8.8.8", "8.8.4.4"])) as sender,
         ):
             outcome = await sender.send(message("http://hook.test/"))
             assert (None, "8.8.4.4") == (error_class(outcome), outcome.address)
@@ -109,7 +109,7 @@ async def test_next_address_is_asked_for() -> None:
 
 async def test_proxy_that_is_away() -> None:
     """Nothing listens there: an own fault, and nothing was asked of the receiver."""
-    async with AiohttpSender(through(f"http://127.0.0.1:{free_port()}"), lookup=HOOK) as sender:
+    async with HttpSender(through(f"http://127.0.0.1:{free_port()}"), lookup=HOOK) as sender:
         outcome = await sender.send(message("http://hook.test/"))
     assert isinstance(outcome, NoAnswer)
     assert (ErrorClass.PROXY, True) == (outcome.error, outcome.own_fault)
@@ -135,7 +135,7 @@ async def test_proxy_that_makes_no_tunnel(answer: bytes, own_fault: bool, words:
     """What is the proxy's own trouble is told from its failure to reach the receiver."""
     async with (
         EgressProxy(answer=answer) as proxy,
-        AiohttpSender(through(proxy.url("user", "hunter2")), lookup=HOOK) as sender,
+        HttpSender(through(proxy.url("user", "hunter2")), lookup=HOOK) as sender,
     ):
         outcome = await sender.send(message("http://hook.test/"))
         assert isinstance(outcome, NoAnswer)
@@ -148,7 +148,7 @@ async def test_interim_answer_of_the_proxy() -> None:
     """Informational answers before the final one are skipped."""
     async with (
         EgressProxy(answer=b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 504 Gateway Timeout\r\n\r\n") as proxy,
-        AiohttpSender(through(proxy.url()), lookup=HOOK) as sender,
+        HttpSender(through(proxy.url()), lookup=HOOK) as sender,
     ):
         outcome = await sender.send(message("http://hook.test/"))
         assert isinstance(outcome, NoAnswer)
@@ -159,7 +159,7 @@ async def test_proxy_that_hangs() -> None:
     """A tunnel that is not made in time is given up; it may be the receiver that does not answer."""
     async with Receiver(on_connect=hang()) as silent:
         config = through(f"http://127.0.0.1:{silent.port}", connect_timeout_s=0.3)
-        async with AiohttpSender(config, lookup=HOOK) as sender:
+        async with HttpSender(config, lookup=HOOK) as sender:
             outcome = await sender.send(message("http://hook.test/"))
         assert isinstance(outcome, NoAnswer)
         assert (ErrorClass.CONNECT_TIMEOUT, False) == (outcome.error, outcome.own_fault)
@@ -176,7 +176,7 @@ async def test_name_of_the_proxy() -> None:
         lookup = names(hook=[PUBLIC], proxy=["127.0.0.1"])
         for host, expected in (("proxy.test", None), ("nowhere.test", ErrorClass.PROXY)):
             config = through(f"http://{host}:{proxy.port}")
-            async with AiohttpSender(config, lookup=lookup) as sender:
+            async with HttpSender(config, lookup=lookup) as sender:
                 assert expected is error_class(await sender.send(message("http://hook.test/")))
 
 
@@ -184,7 +184,7 @@ async def test_the_environments_proxies_mean_nothing(monkeypatch: pytest.MonkeyP
     """Only the configuration names a proxy: `http_proxy` and its like are not read."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    async with Receiver() as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver() as receiver, HttpSender(LOCAL) as sender:
         assert error_class(await sender.send(message(receiver.url()))) is None
 
 
@@ -192,7 +192,7 @@ async def test_no_socket_is_left_behind() -> None:
     """A send that is cancelled in the middle of CONNECT closes its connection to the proxy."""
     async with Receiver(on_connect=hang()) as silent:
         config = through(f"http://127.0.0.1:{silent.port}")
-        async with AiohttpSender(config, lookup=HOOK) as sender:
+        async with HttpSender(config, lookup=HOOK) as sender:
             sending = asyncio.create_task(sender.send(message("http://hook.test/")))
             await silent.wait_until(lambda: silent.open == 1)
             sending.cancel()

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, error_class
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from tests.dns import NameServer
 from tests.proxy import EgressProxy
 from tests.receiver import Receiver, answer
@@ -30,7 +30,7 @@ async def test_answer_that_changes_between_check_and_connect() -> None:
         NameServer({"rebind.test": [["127.0.0.2"], ["127.0.0.1"]]}) as dns,
         Receiver(host="127.0.0.2") as outside,
         Receiver(port=outside.port) as inside,
-        AiohttpSender(OUTSIDE, lookup=dns.look_up) as sender,
+        HttpSender(OUTSIDE, lookup=dns.look_up) as sender,
     ):
         outcome = await sender.send(message(outside.url(host="rebind.test")))
         assert isinstance(outcome, Answered)
@@ -47,7 +47,7 @@ async def test_each_answer_is_judged() -> None:
     ):
         outcomes = []
         for _ in range(2):
-            async with AiohttpSender(OUTSIDE, lookup=dns.look_up) as sender:
+            async with HttpSender(OUTSIDE, lookup=dns.look_up) as sender:
                 outcomes.append(await sender.send(message(outside.url(host="rebind.test"))))
         assert [None, ErrorClass.BLOCKED_ADDRESS] == [error_class(one) for one in outcomes]
         assert (2, 1, 0) == (dns.times_asked("rebind.test"), outside.connections, inside.connections)
@@ -89,7 +89,7 @@ async def test_answers_that_lead_inside(answers: Sequence[str]) -> None:
         EgressProxy() as proxy,
     ):
         for config in (STRICT, msgspec.structs.replace(STRICT, proxy_url=proxy.url())):
-            async with AiohttpSender(config, lookup=dns.look_up) as sender:
+            async with HttpSender(config, lookup=dns.look_up) as sender:
                 outcome = await sender.send(message(receiver.url(host="hook.test")))
             assert isinstance(outcome, NoAnswer)
             assert ErrorClass.BLOCKED_ADDRESS is outcome.error
@@ -102,7 +102,7 @@ async def test_proxy_cannot_be_rebound() -> None:
         NameServer({"rebind.test": [[PUBLIC], ["127.0.0.1"]]}) as dns,
         Receiver() as receiver,
         EgressProxy(lead={f"{PUBLIC}:{receiver.port}": ("127.0.0.1", receiver.port)}) as proxy,
-        AiohttpSender(msgspec.structs.replace(STRICT, proxy_url=proxy.url()), lookup=dns.look_up) as sender,
+        HttpSender(msgspec.structs.replace(STRICT, proxy_url=proxy.url()), lookup=dns.look_up) as sender,
     ):
         outcome = await sender.send(message(receiver.url(host="rebind.test")))
         assert (None, PUBLIC) == (error_class(outcome), outcome.address)
@@ -114,7 +114,7 @@ async def test_zone_of_an_address_is_no_way_around() -> None:
     """`fe80::1%lo`, which only the system's resolver can give, is link-local with or without its zone."""
     async with Receiver() as receiver:
         for address in ("fe80::1%lo", "fe80::1%1", "::1%lo"):
-            async with AiohttpSender(STRICT, lookup=names(zone=[address])) as sender:
+            async with HttpSender(STRICT, lookup=names(zone=[address])) as sender:
                 outcome = await sender.send(message(receiver.url(host="zone.test")))
             assert ErrorClass.BLOCKED_ADDRESS is error_class(outcome)
         assert 0 == receiver.connections
@@ -127,7 +127,7 @@ async def test_redirects_lead_nowhere() -> None:
         async with (
             NameServer({"hook.test": [["127.0.0.2"]]}) as dns,
             Receiver(redirect, host="127.0.0.2") as outside,
-            AiohttpSender(OUTSIDE, lookup=dns.look_up) as sender,
+            HttpSender(OUTSIDE, lookup=dns.look_up) as sender,
         ):
             outcomes = await asyncio.gather(
                 *(sender.send(message(outside.url(host="hook.test"))) for _ in range(2))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dispatcher.core.outcome import ErrorClass, NoAnswer, error_class
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from tests.receiver import (
     Receiver,
 )
 from tests.sending import BODY, message
 
 
-async def test_request_is_exactly_the_message(sender: AiohttpSender) -> None:
+async def test_request_is_exactly_the_message(sender: HttpSender) -> None:
     """Headers arrive in order and as written, after Host and before Content-Length, and nothing else."""
     headers = (
         ("Content-Type", "application/json"),
@@ -39,7 +39,7 @@ async def test_request_is_exactly_the_message(sender: AiohttpSender) -> None:
     ]
 
 
-async def test_big_body_arrives_whole(sender: AiohttpSender) -> None:
+async def test_big_body_arrives_whole(sender: HttpSender) -> None:
     """A body far beyond the socket's buffers is sent to its last byte."""
     body = bytes(range(256)) * 16_384
     async with Receiver() as receiver:
@@ -66,7 +66,7 @@ async def test_big_body_arrives_whole(sender: AiohttpSender) -> None:
         ("Connection", "close"),
     ],
 )
-async def test_header_that_cannot_be_sent(sender: AiohttpSender, header: tuple[str, str]) -> None:
+async def test_header_that_cannot_be_sent(sender: HttpSender, header: tuple[str, str]) -> None:
     """A header that would break the request's framing makes it invalid, and nothing is sent."""
     async with Receiver() as receiver:
         outcome = await sender.send(message(receiver.url(), (header,)))
@@ -78,7 +78,7 @@ async def test_header_that_cannot_be_sent(sender: AiohttpSender, header: tuple[s
 @pytest.mark.parametrize(
     "url", ["ftp://127.0.0.1/", "http://", "http://127.0.0.1:99999/", "http://u@127.0.0.1/"]
 )
-async def test_url_that_cannot_be_sent_to(sender: AiohttpSender, url: str) -> None:
+async def test_url_that_cannot_be_sent_to(sender: HttpSender, url: str) -> None:
     """A URL that leads nowhere is an invalid request, not an exception."""
     outcome = await sender.send(message(url))
     assert isinstance(outcome, NoAnswer)

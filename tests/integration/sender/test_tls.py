@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from dispatcher.core.outcome import ErrorClass, NoAnswer, error_class
-from dispatcher.sender import AiohttpSender
+from dispatcher.sender import HttpSender
 from tests.certificates import Authority
-from tests.receiver import Receiver, answer, close, endless, hang, reset, response
+from tests.receiver import Exchange, Receiver, answer, close, endless, hang, reset, response
 from tests.sending import HASTY, LOCAL, message, names
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def test_trusted_certificate(authority: Authority) -> None:
     """A receiver with a certificate for its name is sent to, on one connection."""
     async with (
         Receiver(ssl_context=authority.server("hook.test")) as receiver,
-        AiohttpSender(LOCAL, lookup=HOOK) as sender,
+        HttpSender(LOCAL, lookup=HOOK) as sender,
     ):
         first = await sender.send(message(receiver.url(host="hook.test.")))
         second = await sender.send(message(receiver.url(host="hook.test")))
@@ -51,11 +51,33 @@ async def test_trusted_certificate(authority: Authority) -> None:
     assert receiver.connections == 1
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_session_is_resumed(authority: Authority, version: ssl.TLSVersion) -> None:
+    """The next connection to a host goes on with the session of the one before, under the same trust."""
+    context = authority.server("hook.test", "other.test")
+    context.minimum_version = context.maximum_version = version
+    resumed: list[bool] = []
+
+    async def behave(exchange: Exchange) -> None:
+        resumed.append(exchange.writer.get_extra_info("ssl_object").session_reused)
+        await answer(200, [("Connection", "close")])(exchange)
+
+    lookup = names(hook=["127.0.0.1"], other=["127.0.0.1"])
+    pem = authority.file.read_text()
+    async with Receiver(behave, ssl_context=context) as receiver, HttpSender(LOCAL, lookup=lookup) as sender:
+        for host, certificates in (("hook", ""), ("hook", ""), ("other", ""), ("hook", pem), ("hook", "")):
+            sent = msgspec.structs.replace(
+                message(receiver.url(host=f"{host}.test")), ca_certificates=certificates
+            )
+            assert error_class(await sender.send(sent)) is None
+    assert [False, True, False, False, True] == resumed
+
+
 async def test_trusted_certificate_for_an_address(authority: Authority) -> None:
     """A certificate can name an address."""
     async with (
         Receiver(ssl_context=authority.server("127.0.0.1")) as receiver,
-        AiohttpSender(LOCAL) as sender,
+        HttpSender(LOCAL) as sender,
     ):
         assert error_class(await sender.send(message(receiver.url()))) is None
 
@@ -69,7 +91,7 @@ async def test_certificate_that_is_not_accepted(
     context = authority.server(host, expired=fault == "expired", self_signed=fault == "self-signed")
     if fault == "unknown authority":
         monkeypatch.delenv("SSL_CERT_FILE")
-    async with Receiver(ssl_context=context) as receiver, AiohttpSender(LOCAL, lookup=HOOK) as sender:
+    async with Receiver(ssl_context=context) as receiver, HttpSender(LOCAL, lookup=HOOK) as sender:
         outcome = await sender.send(message(receiver.url(host="hook.test")))
         assert isinstance(outcome, NoAnswer)
         assert outcome.error is ErrorClass.TLS
@@ -80,7 +102,7 @@ async def test_certificate_that_is_not_accepted(
 
 async def test_plain_text_on_a_tls_port() -> None:
     """A receiver that speaks plain HTTP where TLS was asked for fails TLS."""
-    async with Receiver(on_connect=answer()) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver(on_connect=answer()) as receiver, HttpSender(LOCAL) as sender:
         outcome = await sender.send(message(receiver.url().replace("http:", "https:")))
     assert isinstance(outcome, NoAnswer)
     assert outcome.error is ErrorClass.TLS
@@ -99,7 +121,7 @@ async def test_old_tls(authority: Authority) -> None:
 async def test_handshake_that_hangs() -> None:
     """A receiver that accepts and says nothing is given up after the connect timeout."""
     config = msgspec.structs.replace(LOCAL, connect_timeout_s=0.3)
-    async with Receiver(on_connect=hang()) as receiver, AiohttpSender(config) as sender:
+    async with Receiver(on_connect=hang()) as receiver, HttpSender(config) as sender:
         outcome = await sender.send(message(receiver.url().replace("http:", "https:")))
         assert isinstance(outcome, NoAnswer)
         assert outcome.error is ErrorClass.CONNECT_TIMEOUT
@@ -110,7 +132,7 @@ async def test_handshake_that_hangs() -> None:
 @pytest.mark.parametrize("behaviour", [close(), reset()])
 async def test_handshake_that_ends_early(behaviour: Behaviour) -> None:
     """A receiver that ends the connection before TLS was agreed on has ended the connection."""
-    async with Receiver(on_connect=behaviour) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver(on_connect=behaviour) as receiver, HttpSender(LOCAL) as sender:
         outcome = await sender.send(message(receiver.url().replace("http:", "https:")))
     assert isinstance(outcome, NoAnswer)
     assert outcome.error in {ErrorClass.RESET, ErrorClass.TLS}
@@ -121,7 +143,7 @@ async def test_handshake_that_ends_early(behaviour: Behaviour) -> None:
 async def test_connection_that_ends_after_the_handshake(authority: Authority, behaviour: Behaviour) -> None:
     """Without an answer, a TLS connection that ends is like any other."""
     context = authority.server("127.0.0.1")
-    async with Receiver(behaviour, ssl_context=context) as receiver, AiohttpSender(LOCAL) as sender:
+    async with Receiver(behaviour, ssl_context=context) as receiver, HttpSender(LOCAL) as sender:
         outcome = await sender.send(message(receiver.url()))
     assert isinstance(outcome, NoAnswer)
     assert outcome.error is ErrorClass.RESET
@@ -146,7 +168,7 @@ async def _refusal_of(context: ssl.SSLContext) -> NoAnswer:
             while plain.recv(65_536):  # closing with data unread would be a reset, which overtakes the alert
                 pass
 
-    async with _listening(serve) as url, AiohttpSender(LOCAL) as sender:
+    async with _listening(serve) as url, HttpSender(LOCAL) as sender:
         outcome = await sender.send(message(url))
     assert isinstance(outcome, NoAnswer)
     return outcome
@@ -164,7 +186,7 @@ async def test_goodbye_that_is_not_returned(authority: Authority) -> None:
             released.wait(30)
 
     async with _listening(serve) as url:
-        async with asyncio.timeout(10), AiohttpSender(LOCAL) as sender:
+        async with asyncio.timeout(10), HttpSender(LOCAL) as sender:
             outcome = await sender.send(message(url))
         released.set()
     assert error_class(outcome) is None
@@ -197,7 +219,7 @@ async def test_bounds_hold_under_tls(
 ) -> None:
     """Deadline and size are bounded as without TLS, and no goodbye is waited for."""
     context = authority.server("127.0.0.1")
-    async with Receiver(behaviour, ssl_context=context) as receiver, AiohttpSender(HASTY) as sender:
+    async with Receiver(behaviour, ssl_context=context) as receiver, HttpSender(HASTY) as sender:
         outcome = await sender.send(message(receiver.url()))
         assert error_class(outcome) is expected
         await receiver.wait_until(lambda: receiver.open == 0)

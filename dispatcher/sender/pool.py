@@ -1,0 +1,152 @@
+"""Keeps connections: idle ones by origin, the newest first, all of them bounded in number and in time.
+
+How this works: every open connection has one time at which it is `due`, the deadline of its exchange or the
+end of its idleness. One timer of the pool looks at all of them (`_sweep`), not before the earliest of those
+times, and at most fifty times a second however many there are. So a request costs no timer, and a deadline is
+kept to some 20 ms.
+
+There are at most `max_open` connections, as long as some of them are idle: a new one ends those that would
+have ended first anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakValueDictionary
+
+if TYPE_CHECKING:
+    import ssl
+
+    from dispatcher.sender.connection import ReceiverConnection
+
+_NEVER: Final = float("inf")
+_EARLY_S: Final = 0.005  # loops count in milliseconds: a timer may fire this much early
+_SWEEP_EVERY_S: Final = 0.02  # at most
+_LOOK_AFTER_S: Final = 0.05  # a connection that was idle this long is looked at before it is used
+GOODBYE_S: Final = 1.0  # a receiver gets this long to end TLS politely
+_RETIRED_AT_ONCE: Final = 8  # one of so many, where there are too many
+
+
+class OriginKey(NamedTuple):
+    """What connections must have in common to serve the same requests."""
+
+    host: str
+    port: int
+    trust: ssl.SSLContext | None  # None: plain text. One made under another trust is not taken for this
+
+
+class Origin:
+    """Where requests go: its idle connections, the one that was used last at the end."""
+
+    __slots__ = ("__weakref__", "idle")
+
+    def __init__(self) -> None:
+        self.idle: Final[list[ReceiverConnection]] = []
+
+
+class Pool:
+    """The connections of one event loop; `keepalive_s` of 0 keeps none."""
+
+    def __init__(self, *, keepalive_s: float, max_open: int) -> None:
+        self._loop: Final = asyncio.get_running_loop()
+        self._keepalive_s: Final = keepalive_s
+        self._max_open: Final = max_open
+        self._open: Final[set[ReceiverConnection]] = set()
+        self._origins: Final[WeakValueDictionary[OriginKey, Origin]] = WeakValueDictionary()
+        self._timer: asyncio.TimerHandle | None = None
+        self._sweep_at = _NEVER
+        self._not_before = 0.0
+        self._empty: asyncio.Event | None = None  # set by the last connection, once the pool is closing
+
+    def origin(self, key: OriginKey) -> Origin:
+        """Give the one origin of this key."""
+        origin = self._origins.get(key)
+        if origin is None:
+            origin = self._origins[key] = Origin()
+        return origin
+
+    def take(self, origin: Origin) -> ReceiverConnection | None:
+        """Take an idle connection that nothing is known to be wrong with."""
+        while origin.idle:
+            connection = origin.idle.pop()
+            connection.idle = False
+            if connection.fit(self._loop.time(), _LOOK_AFTER_S):
+                return connection
+            connection.abort()
+        return None
+
+    def keep(self, connection: ReceiverConnection, hint_s: float | None = None) -> None:
+        """Take a connection back after an exchange; `hint_s`: how long the receiver is known to keep it."""
+        now = self._loop.time()
+        until = now + (self._keepalive_s if hint_s is None else min(self._keepalive_s, hint_s))
+        if until > now and self._empty is None and connection.settle(until):
+            connection.idle_since = now
+            connection.origin.idle.append(connection)
+            self.watch(until)
+        else:
+            connection.abort()
+
+    def watch(self, due: float) -> None:
+        """See to it that the sweep is not later than this, but for its shortest period."""
+        if due < self._sweep_at:
+            at = max(due, self._not_before)
+            if at < self._sweep_at:
+                self._sweep_at = at
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = self._loop.call_at(at, self._sweep)
+
+    def opened(self, connection: ReceiverConnection) -> None:
+        """Count a new connection; where there are too many, end idle ones."""
+        if not connection.is_open:
+            return
+        if len(self._open) >= self._max_open:
+            idle = (one for one in self._open if one.idle)
+            count = max(1, self._max_open // _RETIRED_AT_ONCE)
+            for old in heapq.nsmallest(count, idle, key=lambda one: one.due):
+                self._retire(old)
+        self._open.add(connection)
+
+    def closed(self, connection: ReceiverConnection) -> None:
+        """Forget a connection that has ended."""
+        self._open.discard(connection)
+        if connection.idle:
+            connection.idle = False
+            connection.origin.idle.remove(connection)
+        if self._empty is not None and not self._open:
+            self._empty.set()
+
+    async def close(self) -> None:
+        """End every connection, idle ones politely, and wait until they have ended."""
+        self._empty = asyncio.Event()
+        for connection in list(self._open):
+            if connection.idle:
+                self._retire(connection)
+            else:
+                connection.abort()
+        if self._open:
+            await self._empty.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _retire(self, connection: ReceiverConnection) -> None:
+        connection.origin.idle.remove(connection)
+        until = self._loop.time() + GOODBYE_S
+        connection.retire(until)
+        self.watch(until)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        self._timer = None
+        self._sweep_at = earliest = _NEVER
+        self._not_before = now + _SWEEP_EVERY_S
+        for connection in list(self._open):
+            if connection.due <= now + _EARLY_S:
+                if connection.idle:
+                    self._retire(connection)
+                else:
+                    connection.expire()
+            earliest = min(earliest, connection.due)
+        self.watch(earliest)
