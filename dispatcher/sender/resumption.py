@@ -34,19 +34,19 @@ class ResumingObject(ssl.SSLObject):
     def keep_session(self) -> None:
         """Keep the session for the next connection; to be called when the receiver has answered.
 
-        Before that, TLS 1.3 has no session that could be resumed.
+        Before that, TLS 1.3 has none that could be resumed. One that was resumed is kept as it is: taking
+        it anew costs as much as it saves, and a receiver that takes none twice is verified again.
         """
-        host, session = self.server_hostname or "", self.session
+        if self.session_reused:
+            return
+        session = self.session
         if session is None or not (session.has_ticket or session.id):
             return
-        verified_at = time.monotonic()
-        if self.session_reused:  # the certificate was not shown
-            verified_at = self._sessions.get(host, (0.0, None))[0]
-        else:
-            self._sessions.pop(host, None)
-            while len(self._sessions) >= _MAX_HOSTS:
-                del self._sessions[next(iter(self._sessions))]
-        self._sessions[host] = verified_at, session
+        host = self.server_hostname or ""
+        self._sessions.pop(host, None)
+        while len(self._sessions) >= _MAX_HOSTS:
+            del self._sessions[next(iter(self._sessions))]
+        self._sessions[host] = time.monotonic(), session
 
 
 def resume_sessions(context: ssl.SSLContext) -> None:
