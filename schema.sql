@@ -20,6 +20,8 @@ set local client_min_messages = warning;
 create table installation (
     singleton      boolean primary key default true check (singleton),
     schema_version integer not null,
+    -- The oldest version whose dispatcher still works with this schema (docs/how-to/upgrade.md).
+    compatible_from integer not null,
     -- Delivery ids are row keys encrypted under this key (core/ids.py): it never changes.
     id_key         bytea not null default uuid_send(gen_random_uuid()),
     -- Proves that the configured encryption key is the one that the secrets were written with.
@@ -832,7 +834,7 @@ begin
 end $$;
 revoke all on function create_partitions(date, date), drop_oldest_month(date), grant_roles() from public;
 
-insert into installation (schema_version) values (1);
+insert into installation (schema_version, compatible_from) values (1, 1);
 select create_partitions(current_date - 31, (current_date + interval '13 months')::date);
 select grant_roles();
 

@@ -77,8 +77,9 @@ def _execute(parsed: argparse.Namespace) -> int:
 
 async def _migrate(config: Config) -> int:
     async with database_url(config, complete=False) as url:
-        created = await migrate(url, config.database)
-    say("the schema was created" if created else "the schema is complete")
+        done = await migrate(url, config.database)
+    say(*(f"applied {name}" for name in done.applied))
+    say("the schema was created" if done.created else "the schema is complete")
     return 0
 
 

@@ -10,45 +10,19 @@ import pytest
 
 from dispatcher.core.errors import DatabaseUnavailable, OperatorError
 from dispatcher.store.schema import SCHEMA_VERSION, migrate, require_schema, schema_text
+from tests.catalogue import catalogue
 from tests.parts import refused
 from tests.postgres import Database, execute, sibling
-
-SHAPE = """
-    select 'column', attrelid::regclass::text, attname::text, format_type(atttypid, atttypmod),
-           attnotnull::text
-      from pg_attribute join pg_class c on c.oid = attrelid
-     where c.relnamespace = 'public'::regnamespace and attnum > 0 and c.relkind in ('r', 'p')
-    union all
-    select 'index', indrelid::regclass::text, indexrelid::regclass::text, pg_get_indexdef(indexrelid), ''
-      from pg_index join pg_class c on c.oid = indrelid where c.relnamespace = 'public'::regnamespace
-    union all
-    select 'trigger', tgrelid::regclass::text, tgname::text, pg_get_triggerdef(pg_trigger.oid),
-           tgenabled::text
-      from pg_trigger where not tgisinternal
-    union all
-    select 'privilege', relname::text, coalesce(relacl::text, ''), '', ''
-      from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
-    order by 1, 2, 3, 4, 5
-"""
-
-
-async def shape(database: Database) -> list[tuple[str, ...]]:
-    """Describe a database's tables, indexes, triggers and privileges."""
-    connection = await database.connect()
-    try:
-        return [tuple(row) for row in await connection.fetch(SHAPE)]
-    finally:
-        await connection.close()
 
 
 async def test_twice_at_once_and_again(empty_database: Database) -> None:
     """One of several creates the schema, the others find it; a later one changes nothing."""
     created = await asyncio.gather(*(migrate(empty_database.url) for _ in range(3)))
-    assert [False, False, True] == sorted(created)
-    before = await shape(empty_database)
-    assert len(before) > 500
-    assert not await migrate(empty_database.url)
-    assert before == await shape(empty_database)
+    assert [False, False, True] == sorted(one.created for one in created)
+    before = await catalogue(empty_database)
+    assert len(before) > 200
+    assert (False, []) == await migrate(empty_database.url)
+    assert before == await catalogue(empty_database)
     await require_schema(empty_database.url)
     connection = await empty_database.connect()
     rows = await connection.fetch(
@@ -74,14 +48,14 @@ async def test_every_installation_has_a_key_of_its_own(database: Database, empty
 async def test_repeats_what_may_have_been_missed(database: Database) -> None:
     """Months that are missing, and the grants of roles that were made later."""
     connection = await database.connect()
-    complete = await shape(database)
+    complete = await catalogue(database)
     last = await connection.fetchval(
         "select max(inhrelid::regclass::text) from pg_inherits where inhparent = 'outbox'::regclass"
     )
     await connection.execute(f"drop table {last}; revoke all on outbox from outbox_producer")
     await connection.execute("revoke all on all tables in schema public from dispatcher_daemon")
-    assert complete != await shape(database)
-    assert not await migrate(database.url)
+    assert complete != await catalogue(database)
+    assert (False, []) == await migrate(database.url)
     rights = "select has_column_privilege('outbox_producer', 'outbox', 'data', 'insert'),"
     rights += (
         " has_table_privilege('dispatcher_daemon', 'delivery_event', 'insert'), to_regclass($1) is not null"
@@ -93,16 +67,18 @@ async def test_repeats_what_may_have_been_missed(database: Database) -> None:
 async def test_schema_of_another_version(database: Database) -> None:
     """A newer one is left alone, by `migrate` and by `serve`, and the operator hears what to do."""
     connection = await database.connect()
-    await connection.execute("update installation set schema_version = schema_version + 1")
-    before = await shape(database)
+    await connection.execute(
+        "update installation set schema_version = schema_version + 1, compatible_from = schema_version + 1"
+    )
+    before = await catalogue(database)
     for check in (migrate, require_schema):
         with pytest.raises(OperatorError, match="install the newer dispatcher"):
             await check(database.url)
-    await connection.execute("update installation set schema_version = 0")
+    await connection.execute("update installation set schema_version = 0, compatible_from = 0")
     for check in (migrate, require_schema):
         with pytest.raises(OperatorError, match="run `dispatcher migrate`"):
             await check(database.url)
-    assert before == await shape(database)
+    assert before == await catalogue(database)
     await connection.close()
 
 
@@ -139,8 +115,8 @@ async def test_owner_need_not_be_a_superuser(postgres_server: str) -> None:
     await execute(postgres_server, f"create database {name} owner {name}")
     url = f"postgresql://{name}:p@{sibling(postgres_server, name).rpartition('@')[2]}"
     try:
-        assert await migrate(url)
-        assert not await migrate(url)
+        assert (True, []) == await migrate(url)
+        assert (False, []) == await migrate(url)
         with refused(asyncpg.InsufficientPrivilegeError, "append-only"):
             await execute(url, "delete from outbox")
     finally:

@@ -1,5 +1,8 @@
--- schema_version: which schema the database has
-select schema_version from installation;
+-- schema_version: which schema the database has, and the oldest version whose dispatcher works with it
+select schema_version, compatible_from from installation;
+
+-- set_schema_version: a migration was done
+update installation set schema_version = $1, compatible_from = $2;
 
 -- create_partitions: the partitions of this month and of $1 months to come
 select create_partitions(current_date, (current_date + make_interval(months => $1))::date);
