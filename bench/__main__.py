@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Final
 
+import msgspec
 import uvloop
 
 from bench.check import check
-from bench.figures import FULL, QUICK, Rounds
+from bench.figures import FULL, QUICK, Figure, Rounds
 from bench.machine import cores
 from bench.plot import draw
 from bench.report import PLOT, details, table, write
+from bench.scale import measure_scale
 from bench.scenarios.latency import QUIET, Latency
 from bench.scenarios.matching import Matching
 from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, SLOW, SLOW_WEBHOOKS, Throughput
@@ -25,22 +29,52 @@ _UNDISTURBED_SHARE: Final = 0.9
 _HERE: Final = Path(__file__).parent
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """What one half of the bench found."""
+
+    figures: list[Figure]
+    remarks: list[str]
+    more: str = ""
+
+
 def main() -> None:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two short rounds, to see that it works")
+    parser.add_argument("--only", choices=("small", "scale"), help="one half of it; writes nothing")
     parser.add_argument(
-        "--output", type=Path, help="folder of the results (default: bench/, none with --quick)"
+        "--output", type=Path, help="folder of the results (default: bench/, none with --quick or --only)"
     )
     parsed = parser.parse_args()
     rounds = QUICK if parsed.quick else FULL
-    output: Path | None = parsed.output or (None if parsed.quick else _HERE)
-    command = "python -m bench --quick" if parsed.quick else "make bench"
-    uvloop.run(_bench(rounds, output, command))
+    whole = not parsed.quick and parsed.only is None
+    output: Path | None = parsed.output or (_HERE if whole else None)
+    uvloop.run(_bench(rounds, output, parsed.only, " ".join(["python -m bench", *sys.argv[1:]])))
 
 
-async def _bench(rounds: Rounds, output: Path | None, command: str) -> None:
+async def _bench(rounds: Rounds, output: Path | None, only: str | None, command: str) -> None:
     started = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - started:6.1f} s  {what}", flush=True)
+
+    halves = []
+    if only != "scale":
+        halves.append(await _measure_small(rounds, say))
+    if only != "small":
+        scale = await measure_scale(rounds, say)
+        halves.append(Measured(scale.figures, scale.remarks))
+    figures = [figure for half in halves for figure in half.figures]
+    remarks = [remark for half in halves for remark in half.remarks]
+    more = "\n\n".join(half.more for half in halves if half.more)
+    print(f"\n{table(figures)}\n\n{more}\n\n" + "\n".join(remarks))
+    if output is not None:
+        write(output, figures=figures, more=more, rounds=rounds, command=command, remarks=remarks)
+        draw(figures, output / PLOT)
+        say(f"written to {output / 'RESULTS.md'}")
+
+
+async def _measure_small(rounds: Rounds, say: Callable[[str], None]) -> Measured:
     measured, other = cores()
     matching = Matching()
     async with running_site({FAST: FAST_WEBHOOKS, SLOW: SLOW_WEBHOOKS, QUIET: 1}) as site:
@@ -49,18 +83,18 @@ async def _bench(rounds: Rounds, output: Path | None, command: str) -> None:
         upstream = Upstream(site, throughput.fast_feed, rounds.seconds)
         for scenario in (throughput, latency, upstream):
             await scenario.prepare()
-        _say(started, "idle")
+        say("idle")
         await upstream.idle(rounds.idle_s)
         for number in range(1, rounds.count + 1):
-            _say(started, f"round {number} of {rounds.count}")
+            say(f"round {number} of {rounds.count}")
             for scenario in (throughput, latency, upstream):
                 await scenario.round()
             matching.round()
-        _say(started, "checking")
+        say("checking")
         verified = await _check(site, throughput, latency)
         postgresql: str = await site.producer.fetchval("show server_version")
-    figures = [*throughput.figures(), *latency.figures(), *upstream.figures(), *matching.figures()]
     remarks = [
+        f"PostgreSQL {postgresql.split(maxsplit=1)[0]} (fsync on, same machine)",
         f"{verified[0]:,} deliveries: none lost, none twice, all recorded",
         f"{verified[1]:,} requests sampled: all signatures right",
         f"matching: {matching.told:,.0f} webhooks an event on average, {matching.longest_ms:.1f} ms at most",
@@ -74,20 +108,11 @@ async def _bench(rounds: Rounds, output: Path | None, command: str) -> None:
         remarks.append(
             f"**disturbed: others left the bare client {share:.0%} of its core, so figures may be far off**"
         )
-    more = details(throughput, latency, upstream)
-    print(f"\n{table(figures)}\n\n{more}\n\n" + "\n".join(remarks))
-    if output is not None:
-        write(
-            output,
-            figures=figures,
-            more=more,
-            rounds=rounds,
-            postgresql=postgresql.split(maxsplit=1)[0],
-            command=command,
-            remarks=remarks,
-        )
-        draw(figures, output / PLOT)
-        _say(started, f"written to {output / 'RESULTS.md'}")
+    return Measured(
+        [*throughput.figures(), *latency.figures(), *upstream.figures(), *matching.figures()],
+        remarks,
+        details(throughput, latency, upstream),
+    )
 
 
 async def _check(site: Site, throughput: Throughput, latency: Latency) -> tuple[int, int]:
@@ -96,10 +121,6 @@ async def _check(site: Site, throughput: Throughput, latency: Latency) -> tuple[
         await feed.drained()
     verified = sum([await check(site, feed) for feed in feeds])
     return sum(feed.inserted * feed.webhooks for feed in feeds), verified
-
-
-def _say(started: float, what: str) -> None:
-    print(f"{time.monotonic() - started:6.1f} s  {what}", flush=True)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ class Dispatcher:
         """Give the CPU time that it has used."""
         return cpu_s(self._process.pid)
 
+    def memory_mib(self) -> float:
+        """Give the memory that it holds, in MiB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        return int(re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[0]) / 1024
+
     def trim_log(self) -> None:
         """Empty the log, which is kept in memory."""
         os.truncate(self._log_path, 0)

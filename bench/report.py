@@ -83,7 +83,6 @@ def write(
     figures: Sequence[Figure],
     more: str,
     rounds: Rounds,
-    postgresql: str,
     command: str,
     remarks: Sequence[str],
 ) -> None:
@@ -92,7 +91,7 @@ def write(
     facts = [
         f"- {now:%Y-%m-%d %H:%M} UTC, commit {commit_name()}, `{command}`, {rounds.count} rounds",
         f"- {machine_name()}",
-        f"- {software_names()}, PostgreSQL {postgresql} (fsync on, same machine)",
+        f"- {software_names()}",
         *(f"- {remark}" for remark in remarks),
     ]
     page = (

@@ -1,7 +1,8 @@
 """The receiver of every measurement: answers fixed bytes, counts, and keeps what is needed to check.
 
-The first part of a path is the series that a request counts for; `/slow…` is answered after 100 ms. What a
-request costs here is on another core than what is measured, and small: a few searches in its bytes.
+The first part of a path is the series that a request counts for; `/slow…` is answered after 100 ms, `/fail…`
+with 500, `/hung…` never; of `/storm…` alerts and sensors count apart. What a request costs here is on another
+core than what is measured, and small: a few searches in its bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bench.child import Order, obey
 
 ANSWER_AFTER_S: Final = 0.1
 _ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+_FAILURE: Final = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\nno"
 _LENGTH: Final = b"Content-Length: "
 _DELIVERY: Final = b"X-Grillo-Delivery: "
 _DELIVERY_CHARACTERS: Final = 30
@@ -31,12 +33,14 @@ class Series:
         self.deliveries: set[bytes] = set()
         self.samples: list[bytes] = []  # whole requests
         self.newest_ns = 0  # by the monotonic clock, when the last byte of the newest was read
+        self.first_ns = 0  # the same, of the first one since it was marked
         self._awaited = 0
         self._reached = asyncio.Event()
 
     def add(self, request: bytes, now_ns: int) -> None:
         """Count one request."""
         self.newest_ns = now_ns
+        self.first_ns = self.first_ns or now_ns
         if self.count % _SAMPLE_ONE_IN == 0:
             self.samples.append(request)
         self.count += 1
@@ -89,13 +93,17 @@ class Connection(asyncio.Protocol):
 
     def _count(self, request: bytes, now_ns: int) -> None:
         name = request[6 : request.index(b" ", 6)].partition(b"/")[0].decode()
+        if name == "storm":
+            name += "/event" if b"X-Grillo-Event: event." in request else "/sensor"
         series = self._all_series.get(name)
         if series is None:
             series = self._all_series[name] = Series()
         series.add(request, now_ns)
         if name.startswith("slow"):
             self._loop.call_later(ANSWER_AFTER_S, self._answer)
-        else:
+        elif name.startswith("fail"):
+            self._transport.write(_FAILURE)
+        elif not name.startswith("hung"):
             self._transport.write(_ANSWER)
 
     def _answer(self) -> None:
@@ -135,8 +143,8 @@ class Sink:
         port: int = sock.getsockname()[1]
         return port
 
-    async def carry_out(self, order: Order) -> Any:
-        """Take `port`; of a series: `count`, `wait` (for so many requests), `newest`, `samples`, `forget`."""
+    async def carry_out(self, order: Order) -> Any:  # noqa: PLR0911 - one return for each question
+        """Take `port`; of a series: `count`, `wait`, `newest`, `mark`, `first` (since), `samples`, `forget`."""
         series = self._all_series.setdefault(order.get("series", ""), Series())
         match order["do"]:
             case "port":
@@ -148,13 +156,17 @@ class Sink:
                 return series.count
             case "newest":
                 return series.newest_ns
+            case "first":
+                return series.first_ns
             case "samples":
                 return [sample.decode("latin-1") for sample in series.samples]
+            case "mark":
+                series.first_ns = 0
             case "forget":
                 del self._all_series[order["series"]]
-                return None
             case unknown:
                 raise ValueError(unknown)
+        return None
 
 
 if __name__ == "__main__":

@@ -55,15 +55,17 @@ class Site:
         self.vault_key: Final = secrets.token_bytes(32)
         self.dispatcher: Dispatcher
 
-    async def subscribe(self, plan: Mapping[str, int]) -> None:
-        """Make the webhooks: for each series, how many."""
+    async def subscribe(
+        self, plan: Mapping[str, int], *, network: str | None = None, events: tuple[str, ...] = ("event.*",)
+    ) -> None:
+        """Make the webhooks: for each series, how many; of the network of that name, or of the one given."""
         self.sink_url = f"http://127.0.0.1:{await self.sink.ask('port')}"
         organization: int = await self.producer.fetchval("select id from organization")
         database, vault = Database(self.database_url, DatabaseConfig()), Vault(self.vault_key)
         for series, count in plan.items():
             for number in range(count):
                 fields = webhooks.WebhookFields(
-                    url=f"{self.sink_url}/{series}/{number}", events=("event.*",), network_ids=(series,)
+                    url=f"{self.sink_url}/{series}/{number}", events=events, network_ids=(network or series,)
                 )
                 await webhooks.create(
                     database, vault, organization, fields, secret=self.secret, actor="bench"

@@ -233,7 +233,6 @@ async def parts(database: Database, url: str | None = None, **delivery: Any) -> 
             max_in_flight=config.delivery.max_in_flight,
             max_in_flight_per_webhook=config.delivery.max_in_flight_per_webhook,
             max_held=config.delivery.max_queued,
-            max_held_per_webhook=config.delivery.max_queued_per_webhook,
             max_bytes=config.delivery.max_queued_bytes,
         )
         run_id = await lease.take()

@@ -87,6 +87,12 @@ class Throughput:
         self.slow.append(await self._recorded(self.slow_feed, _SLOW_AHEAD))
         self._site.dispatcher.trim_log()
 
+    async def recorded_fast(self) -> Rate:
+        """Measure the dispatcher alone, with fast receivers."""
+        rate = await self._recorded(self.fast_feed, _FAST_AHEAD)
+        self._site.dispatcher.trim_log()
+        return rate
+
     async def _flood(self) -> Rate:
         answer = await self._site.baseline.ask("flood", seconds=self._seconds / 2, connections=_CONNECTIONS)
         await self._site.sink.ask("forget", series="bare")

@@ -88,7 +88,6 @@ class Delivery(_Section, frozen=True):
     max_in_flight: Count = 2000  # requests at a time
     max_in_flight_per_webhook: Count = 16
     max_queued: Count = 20_000  # deliveries held in memory; the others wait in the database
-    max_queued_per_webhook: Count = 256  # for each lane; more while there is room
     max_queued_bytes: Bytes = 67_108_864  # bodies held in memory
     require_https: bool = True
     allowed_networks: Networks = ()  # CIDRs that may be reached although they are private

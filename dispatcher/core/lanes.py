@@ -8,8 +8,12 @@ whatever the backlog; what finds no room stays in the database (`daemon/waiting.
     (room)   (queued)  (slot)   (slot free) (room free)
 
 Lanes go in order: alerts, other events, routine, retries, recoveries; a lower lane never takes the last slots
-or the last room. Inside a lane webhooks take turns, so one with a long queue delays nobody; a webhook has at
-most `max_in_flight_per_webhook` requests under way, over all lanes. No loop, no clock: pure bookkeeping.
+or the last room, of all or of one webhook. Inside a lane webhooks take turns, so one with a long queue delays
+nobody; a webhook has at most `max_in_flight_per_webhook` requests under way, over all lanes.
+
+Slots and room are shared as switches share their buffers: a webhook may have half of what is free, so however
+many hang, the next one finds some (n that take all they can leave two shares of n + 2). No loop, no clock:
+pure bookkeeping.
 """
 
 from __future__ import annotations
@@ -127,13 +131,16 @@ class Admission(enum.Enum):
 
 
 class _Queue:
-    __slots__ = ("held", "items", "listed", "webhook_id")
+    __slots__ = ("held", "held_bytes", "items", "listed", "put_off", "turns", "webhook_id")
 
-    def __init__(self, webhook_id: WebhookId) -> None:
+    def __init__(self, webhook_id: WebhookId, turns: deque[_Queue]) -> None:
         self.webhook_id = webhook_id
+        self.turns = turns  # of its lane
         self.items: deque[Pending] = deque()
         self.held = 0
+        self.held_bytes = 0
         self.listed = False  # stands in its lane's turn order
+        self.put_off = False  # had its share of the slots, but not all that it may have
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -142,7 +149,6 @@ class Limits(msgspec.Struct, frozen=True):
     max_in_flight: int
     max_in_flight_per_webhook: int
     max_held: int
-    max_held_per_webhook: int  # for each lane; more while there is room
     max_bytes: int  # of bodies
 
 
@@ -153,7 +159,9 @@ class Lanes:
         self._limits = limits
         self._queues: tuple[dict[WebhookId, _Queue], ...] = tuple({} for _ in Lane)
         self._turns: tuple[deque[_Queue], ...] = tuple(deque() for _ in Lane)
+        self._put_off: deque[_Queue] = deque()
         self._slots = [int(limits.max_in_flight * _SHARE[lane]) or 1 for lane in Lane]
+        self._slots_of_one = [round(limits.max_in_flight_per_webhook * _SHARE[lane]) or 1 for lane in Lane]
         self._room = [int(limits.max_held * _SHARE[lane]) or 1 for lane in Lane]
         self._bytes_room = [int(limits.max_bytes * _SHARE[lane]) for lane in Lane]
         self._attempts: dict[tuple[OutboxId, WebhookId], int] = {}  # the attempt that is held
@@ -178,10 +186,13 @@ class Lanes:
             return Admission.FULL
         queue = self._queues[lane].get(webhook_id)
         if queue is None:
-            queue = self._queues[lane][webhook_id] = _Queue(webhook_id)
-        elif queue.held >= self._share_of_one(lane):
+            queue = self._queues[lane][webhook_id] = _Queue(webhook_id, self._turns[lane])
+        elif queue.held >= self._share_of_room(lane) or (
+            queue.held_bytes + body_bytes > (self._bytes_room[lane] - self.held_bytes) // 2
+        ):
             return Admission.FULL
         queue.held += 1
+        queue.held_bytes += body_bytes
         self.held += 1
         self.held_bytes += body_bytes
         self._attempts[key.outbox_id, webhook_id] = attempt_no
@@ -192,6 +203,7 @@ class Lanes:
         del self._attempts[key.outbox_id, key.webhook_id]
         queue = self._queues[lane][key.webhook_id]
         queue.held -= 1
+        queue.held_bytes -= body_bytes
         if not queue.held:
             del self._queues[lane][key.webhook_id]
         self.held -= 1
@@ -210,15 +222,20 @@ class Lanes:
     def take(self) -> Pending | None:
         """Take the next delivery whose turn it is and give it a slot; None when none may go now."""
         for lane in _ORDER:
-            if self.in_flight >= self._slots[lane]:
+            free = self._slots[lane] - self.in_flight
+            if free <= 0:
                 return None  # the lanes after this one may fill less
+            most, share = self._slots_of_one[lane], (free + 1) >> 1
             turns = self._turns[lane]
             while turns:
                 queue = turns.popleft()
                 webhook_id = queue.webhook_id
                 flying = self._flying.get(webhook_id, 0)
-                if not queue.items or flying >= self._limits.max_in_flight_per_webhook:
+                if not queue.items or flying >= most or flying >= share:
                     queue.listed = False  # `landed` lists it again
+                    if flying < most and queue.items and not queue.put_off:
+                        queue.put_off = True
+                        self._put_off.append(queue)
                     continue
                 pending = queue.items.popleft()
                 if queue.items:
@@ -249,6 +266,13 @@ class Lanes:
             if queue is not None and queue.items and not queue.listed:
                 queue.listed = True
                 self._turns[lane].append(queue)
+        while self._put_off:  # somebody else may have this slot
+            queue = self._put_off.popleft()
+            queue.put_off = False
+            if queue.items and not queue.listed:
+                queue.listed = True
+                queue.turns.append(queue)
+                break
 
     def settled(self, pending: Pending) -> None:
         """Free the room of a delivery whose fact is durable."""
@@ -262,20 +286,16 @@ class Lanes:
     def room_for(self, lane: Lane, webhook_id: WebhookId) -> int:
         """Give how many more deliveries of a webhook may be admitted to a lane."""
         queue = self._queues[lane].get(webhook_id)
-        own = self._share_of_one(lane) - (queue.held if queue else 0)
+        own = self._share_of_room(lane) - (queue.held if queue else 0)
         return max(0, min(own, self._room[lane] - self.held))
 
     def has_room(self, lane: Lane) -> bool:
         """Say whether a lane may hold more, whoever it is for."""
         return self.held < self._room[lane]
 
-    def _share_of_one(self, lane: Lane) -> int:
-        """Give how many a webhook may hold in a lane: its own share, and more while much room is free.
-
-        Up to half of what is free, as switches share their buffers: one that hangs leaves most to the
-        others, and a burst to few webhooks need not be written and read back.
-        """
-        return max(self._limits.max_held_per_webhook, (self._room[lane] - self.held) // 2)
+    def _share_of_room(self, lane: Lane) -> int:
+        """Give how many a webhook may hold in a lane: half of the room that is free."""
+        return max(1, (self._room[lane] - self.held) // 2)
 
     def due_since(self, lane: Lane) -> dt.datetime | None:
         """Give since when that queued attempt is due which has waited longest though its webhook has a slot.

@@ -65,7 +65,6 @@ class Run:
                 max_in_flight=delivery.max_in_flight,
                 max_in_flight_per_webhook=delivery.max_in_flight_per_webhook,
                 max_held=delivery.max_queued,
-                max_held_per_webhook=delivery.max_queued_per_webhook,
                 max_bytes=delivery.max_queued_bytes,
             )
         )

@@ -216,7 +216,7 @@ async def test_our_clock_may_be_ahead_of_the_databases(one: Parts) -> None:
 
 async def test_more_than_there_is_room_for(database: Database) -> None:
     """What finds no room waits by webhook: all of it comes, each webhook's in order, nothing twice."""
-    async with parts(database, max_queued=30, max_queued_per_webhook=8, max_in_flight=20) as one:
+    async with parts(database, max_queued=30, max_in_flight=20) as one:
         keys = await deliveries(one, 40, webhooks=4)
         past = utc_now() - dt.timedelta(hours=1)
         due = {key: past + dt.timedelta(seconds=key.outbox_id * 7 % 40) for key in keys}

@@ -24,7 +24,7 @@ NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 @pytest.fixture
 async def one(database: Database) -> AsyncIterator[Parts]:
     """Lead over a fresh database, with room for little."""
-    async with parts(database, max_queued=24, max_queued_per_webhook=8, max_in_flight=12) as made:
+    async with parts(database, max_queued=24, max_in_flight=12) as made:
         yield made
 
 

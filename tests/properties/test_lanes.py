@@ -24,12 +24,11 @@ class LanesMachine(RuleBasedStateMachine):
         in_flight=st.integers(1, 20),
         per_webhook=st.integers(1, 5),
         held=st.integers(1, 40),
-        held_each=st.integers(1, 8),
         size=st.integers(1, 200),
     )
-    def start(self, in_flight: int, per_webhook: int, held: int, held_each: int, size: int) -> None:
+    def start(self, in_flight: int, per_webhook: int, held: int, size: int) -> None:
         """Begin with empty lanes."""
-        self.limits = Limits(in_flight, per_webhook, held, held_each, size)
+        self.limits = Limits(in_flight, per_webhook, held, size)
         self.lanes = Lanes(self.limits)
         self.admitted: list[Pending] = []
         self.queued: dict[tuple[Lane, WebhookId], deque[Pending]] = defaultdict(deque)
@@ -51,14 +50,17 @@ class LanesMachine(RuleBasedStateMachine):
             self.events += 1
             key = DeliveryKey(DAY, OutboxId(self.events), WebhookId(webhook))
             held = self.held()
-            own = sum(1 for one in held if one.lane is lane and one.key.webhook_id == webhook)
+            mine = [one for one in held if one.lane is lane and one.key.webhook_id == webhook]
+            own, own_octets = len(mine), sum(len(one.payload.body) for one in mine)
             total, octets = len(held), sum(len(one.payload.body) for one in held)
             fits = (
                 total < max(1, int(self.limits.max_held * SHARES[lane]))
                 and octets + size <= int(self.limits.max_bytes * SHARES[lane])
             ) or total == 0
             free = int(self.limits.max_held * SHARES[lane]) - total
-            expected = fits and own < max(self.limits.max_held_per_webhook, free // 2)
+            free_octets = int(self.limits.max_bytes * SHARES[lane]) - octets
+            fair = own < max(1, free // 2) and own_octets + size <= free_octets // 2
+            expected = fits and (not own or fair)
             answer = self.lanes.admit(lane, key, size)
             assert (Admission.ADMITTED if expected else Admission.FULL) == answer
             if answer is Admission.ADMITTED:
@@ -100,11 +102,16 @@ class LanesMachine(RuleBasedStateMachine):
         one = self.admitted.pop()
         self.lanes.give_up(one.lane, one.key, len(one.payload.body))
 
+    def under_way(self, webhook_id: WebhookId) -> int:
+        """Count a webhook's requests."""
+        return sum(1 for one in self.flying if one.key.webhook_id == webhook_id)
+
     def may_fly(self, lane: Lane, webhook_id: WebhookId) -> bool:
-        """Say whether a bound keeps a webhook's next delivery of a lane on the ground."""
-        own = sum(1 for one in self.flying if one.key.webhook_id == webhook_id)
-        slots = max(1, int(self.limits.max_in_flight * SHARES[lane]))
-        return len(self.flying) < slots and own < self.limits.max_in_flight_per_webhook
+        """Say whether a webhook's next delivery of a lane may go: within its share of the free slots."""
+        own = self.under_way(webhook_id)
+        free = max(1, int(self.limits.max_in_flight * SHARES[lane])) - len(self.flying)
+        most = max(1, round(self.limits.max_in_flight_per_webhook * SHARES[lane]))
+        return own < min(most, (free + 1) // 2)
 
     @rule(count=st.integers(1, 6))
     def take(self, count: int) -> None:
@@ -112,10 +119,13 @@ class LanesMachine(RuleBasedStateMachine):
         for _ in range(count):
             ready = [at for at, queue in self.queued.items() if queue and self.may_fly(*at)]
             taken = self.lanes.take()
-            assert bool(ready) == (taken is not None), ready
             if taken is None:
+                # Only who was put off may be kept waiting, until somebody lands.
+                assert all(self.under_way(webhook_id) for _, webhook_id in ready)
                 return
-            assert min(lane for lane, _ in ready) == taken.lane
+            assert (taken.lane, taken.key.webhook_id) in ready
+            idle = [lane for lane, webhook_id in ready if not self.under_way(webhook_id)]
+            assert min([taken.lane, *idle]) == taken.lane
             assert self.queued[taken.lane, taken.key.webhook_id].popleft() is taken
             self.flying.append(taken)
 

@@ -1,0 +1,52 @@
+"""The second half of the bench, with a dispatcher of its own: very many webhooks, rows and deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from bench.figures import Figure, Rounds
+from bench.scenarios.company import Bulkheads, Storm
+from bench.scenarios.growth import Growth
+from bench.scenarios.wide import Wide
+from bench.site import running_site
+
+
+class Scale(msgspec.Struct, frozen=True):
+    """What was measured."""
+
+    figures: list[Figure]
+    remarks: list[str]
+
+
+async def measure_scale(rounds: Rounds, say: Callable[[str], None]) -> Scale:
+    """Measure from small to large: what comes later would disturb what comes before."""
+    async with running_site({}) as site:
+        growth, bulkheads = Growth(site, rounds.seconds), Bulkheads(site, rounds.events)
+        wides = [Wide(site, 1_000), Wide(site, 10_000)]
+        storm = Storm(site, rounds.events)
+        say("ten webhooks")
+        await growth.begin()
+        say("bulkheads")
+        await bulkheads.run()
+        for wide in wides:
+            say(f"one event for {wide.feed.webhooks:,} webhooks")
+            await wide.prepare()
+            for _ in range(rounds.count):
+                await wide.round(rounds.seconds)
+        say("ten webhooks beside the others")
+        await growth.beside_webhooks()
+        say("a million pending")
+        await growth.beside_pending()
+        say("storm")
+        await storm.run()
+        figures = [figure for wide in wides for figure in wide.figures()]
+        figures += [*bulkheads.figures(), *storm.figures(), *growth.figures()]
+    return Scale(
+        figures,
+        [
+            f"while the last alerts were measured, {storm.behind:,} sensor deliveries were unsent",
+            f"{growth.pending:,} deliveries were pending towards receivers that never answer",
+        ],
+    )

@@ -1,0 +1,101 @@
+"""Whether cost grows with size: CPU a delivery, and memory, with 10,000 webhooks and a million pending."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from statistics import median
+from typing import Final
+
+from bench.feed import Feed
+from bench.figures import Figure
+from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, Throughput
+from bench.site import Site
+
+_MEASUREMENTS: Final = 3
+_PARKED: Final = "hungparked"  # never answered
+_PARKED_WEBHOOKS: Final = 100
+_PARKED_EVENTS: Final = 10_000
+_WITHIN_S: Final = 180.0
+
+
+class Growth:
+    """Ten webhooks' throughput, again and again while everything else grows."""
+
+    def __init__(self, site: Site, seconds: float) -> None:
+        self._site = site
+        self._throughput = Throughput(site, seconds)
+        self._parked = Feed(site, _PARKED, _PARKED_WEBHOOKS)
+        self.alone_us = self.beside_webhooks_us = self.beside_pending_us = 0.0
+        self.calm_mib = self.pending_mib = 0.0
+        self.pending = 0
+
+    async def begin(self) -> None:
+        """Measure with ten webhooks, and give the baseline's client its requests."""
+        await self._site.subscribe({FAST: FAST_WEBHOOKS})
+        await self._throughput.prepare()
+        await self._cpu_us()  # until everything is warm
+        self.alone_us = await self._cpu_us()
+
+    async def beside_webhooks(self) -> None:
+        """Measure once there are very many webhooks."""
+        self.beside_webhooks_us = await self._cpu_us()
+
+    async def beside_pending(self) -> None:
+        """Measure once a million deliveries wait for receivers that do not answer."""
+        self.calm_mib = self._site.dispatcher.memory_mib()
+        await self._site.subscribe({_PARKED: _PARKED_WEBHOOKS})
+        await self._parked.insert(_PARKED_EVENTS)
+        deadline = time.monotonic() + _WITHIN_S
+        while await self._routed() < _PARKED_EVENTS:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{_PARKED}: {await self._routed()} of {_PARKED_EVENTS} events written")
+            await asyncio.sleep(0.5)
+        self.beside_pending_us = await self._cpu_us()
+        self.pending_mib = self._site.dispatcher.memory_mib()
+        self.pending = _PARKED_EVENTS * _PARKED_WEBHOOKS
+
+    async def _routed(self) -> int:
+        count: int = await self._site.producer.fetchval(
+            "select count(*) from message m join outbox o on o.day = m.day and o.id = m.outbox_id"
+            " where o.network_id = $1",
+            _PARKED,
+        )
+        return count
+
+    async def _cpu_us(self) -> float:
+        costs = []
+        for _ in range(_MEASUREMENTS):
+            rate = await self._throughput.recorded_fast()
+            costs.append(rate.cpu_us + rate.postgresql_cpu_us)
+        return median(costs)
+
+    def figures(self) -> list[Figure]:
+        """Give the rows of ARCHITECTURE.md's table."""
+        alone = [self.alone_us]
+        return [
+            Figure(
+                name="CPU a delivery beside 11,000 other webhooks ÷ at 10 webhooks",
+                unit="µs",
+                ours=[self.beside_webhooks_us],
+                beside=alone,
+                bound="at most",
+                goal=1.2,
+            ),
+            Figure(
+                name="CPU a delivery with a million pending ÷ with none",
+                unit="µs",
+                ours=[self.beside_pending_us],
+                beside=alone,
+                bound="at most",
+                goal=1.2,
+            ),
+            Figure(
+                name="memory with a million pending ÷ with none",
+                unit="MiB",
+                ours=[self.pending_mib],
+                beside=[self.calm_mib],
+                bound="at most",
+                goal=1.5,
+            ),
+        ]
