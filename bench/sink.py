@@ -144,7 +144,7 @@ class Sink:
         return port
 
     async def carry_out(self, order: Order) -> Any:  # noqa: PLR0911 - one return for each question
-        """Take `port`; of a series: `count`, `wait`, `newest`, `mark`, `first` (since), `samples`, `forget`."""
+        """Take `port`; of a series: `count`, `wait`, `newest`, `mark`, `first`, `samples`, `forget`."""
         series = self._all_series.setdefault(order.get("series", ""), Series())
         match order["do"]:
             case "port":
