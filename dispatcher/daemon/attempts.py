@@ -27,6 +27,7 @@ from dispatcher.store.registry import Webhook
 
 USER_AGENT: Final = f"Grillo-Webhooks/{__version__}"
 _AFTER_A_BUG: Final = dt.timedelta(minutes=1)
+_STARTED_IN_A_TURN: Final = 32
 _WITHOUT_MEANS: Final = dt.timedelta(seconds=1)
 
 log = structlog.get_logger("attempt")
@@ -50,6 +51,7 @@ class Attempts:
         self._sending: set[asyncio.Task[None]] = set()
         self._cut: set[asyncio.Task[None]] = set()
         self._workers = 0
+        self._pumping = False
         self._none = asyncio.Event()
         self._none.set()
 
@@ -66,15 +68,25 @@ class Attempts:
         await self._none.wait()
 
     def pump(self) -> None:
-        """Start a worker for every delivery that may go now."""
+        """Start a worker for every delivery that may go now, a few in each turn of the loop.
+
+        What a turn writes leaves at its end: the first request need not wait until the last one is signed.
+        """
+        if not self._pumping:
+            self._pump_some()
+
+    def _pump_some(self) -> None:
         assert self._group is not None  # noqa: S101 - begin() comes first
-        while not self._closing and self._lease.trusted:
-            pending = self._lanes.take()
+        self._pumping = False
+        for _ in range(_STARTED_IN_A_TURN):
+            pending = None if self._closing or not self._lease.trusted else self._lanes.take()
             if pending is None:
                 return
             self._workers += 1
             self._none.clear()
             self._group.create_task(self._work(pending))
+        self._pumping = True
+        asyncio.get_running_loop().call_soon(self._pump_some)
 
     def cut_off(self) -> None:
         """End every request under way: another process may lead by now, and send the same delivery."""

@@ -38,8 +38,9 @@ from dispatcher.store.outbox import OutboxReader, OutboxRow
 from dispatcher.store.registry import Webhook
 from dispatcher.store.revisions import Tellings
 
-# One statement writes at most about this many deliveries, unless a single event goes to more.
-_MOST_DELIVERIES: Final = 10_000
+# One statement writes at most about this many deliveries, unless a single event goes to more; of the lower
+# lanes fewer, since the loop is not the alerts' meanwhile.
+_MOST_DELIVERIES: Final = {Lane.ALERT: 10_000, Lane.EVENT: 2_000, Lane.ROUTINE: 1_000}
 # Between two steps of a lane in a storm: many rows cost little more than one, for PostgreSQL and for us.
 _PACE_S: Final = 0.01
 _BREATH_S: Final = 0.02  # some batches of facts
@@ -80,6 +81,7 @@ class Tailer:
         self._doorbell = doorbell
         self._outage = shared.outage
         self._metrics = shared.metrics.lanes[name]
+        self._most_deliveries = _MOST_DELIVERIES[lane]
         self._page_rows = shared.process.config.tail.page_rows
         self._session: Session
         self._reader: OutboxReader
@@ -178,7 +180,7 @@ class Tailer:
         deliveries = count = 0
         for row in rows:
             webhook_ids = self._registry.match(row, told)
-            if deliveries and deliveries + len(webhook_ids) > _MOST_DELIVERIES:
+            if deliveries and deliveries + len(webhook_ids) > self._most_deliveries:
                 break
             deliveries += len(webhook_ids)
             count += 1
