@@ -56,6 +56,10 @@ format: setup ## Format the code and mend what ruff can mend
 bench: setup ## Measure, each figure beside its baseline in the same run
 	@$(bin)/python -m bench $(ARGS)
 
+.PHONY: deb
+deb: setup ## Build the Debian package into dist/, of what `make setup` has installed
+	@$(bin)/python packages/build_deb.py
+
 .PHONY: lock
 lock: ## Renew requirements.lock (needs uv; UPGRADE=1 takes newer versions)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

@@ -28,7 +28,7 @@ from tests.acceptance.waiting import eventually
 from tests.postgres import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 REPOSITORY: Final = Path(__file__).parents[2]
 ENCRYPTION_KEY: Final = bytes(range(32))
@@ -41,6 +41,16 @@ _SETTINGS: Final = {
     "SECRETS__ENCRYPTION_KEY": base64.b64encode(ENCRYPTION_KEY).decode(),
     "LOG__FORMAT": "json",
 }
+
+
+class Launch(NamedTuple):
+    """How a daemon is started, and where."""
+
+    command: Sequence[str]
+    cwd: Path
+
+
+_CHECKOUT: Final = Launch((sys.executable, "-m", "dispatcher", "serve"), REPOSITORY)
 
 
 class Readiness(NamedTuple):
@@ -164,8 +174,15 @@ def _says_the_driver(line: Mapping[str, Any]) -> bool:
 class Daemons:
     """Starts daemons that share a database and settings."""
 
-    def __init__(self, directory: Path, environ: Mapping[str, str], session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        environ: Mapping[str, str],
+        session: aiohttp.ClientSession,
+        launch: Launch,
+    ) -> None:
         self._directory = directory
+        self._launch = launch
         self._environ = environ
         self._session = session
         self.all: list[Daemon] = []
@@ -175,11 +192,11 @@ class Daemons:
         log_path = self._directory / f"daemon-{len(self.all) + 1}.log"
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "dispatcher", "serve"),
+                *self._launch.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=REPOSITORY,
+                cwd=self._launch.cwd,
                 env=self._environ,
             )
         daemon = Daemon(process, log_path, self._session)
@@ -213,11 +230,20 @@ def settings_of(url: str, directory: Path, **settings: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def daemons(
-    url: str, directory: Path, environ: Mapping[str, str] | None = None, /, **settings: str
+    url: str,
+    directory: Path,
+    environ: Mapping[str, str] | None = None,
+    launch: Launch | None = None,
+    /,
+    **settings: str,
 ) -> AsyncIterator[Daemons]:
-    """Prepare to run daemons on this database; `settings` as in `DELIVERY__DRAIN_S="5"`, `environ` beside."""
+    """Prepare to run daemons on this database; `settings` as in `DELIVERY__DRAIN_S="5"`, `environ` beside.
+
+    They run from this checkout, unless `launch` says otherwise.
+    """
     async with aiohttp.ClientSession() as session:
-        house = Daemons(directory, {**settings_of(url, directory, **settings), **(environ or {})}, session)
+        whole = {**settings_of(url, directory, **settings), **(environ or {})}
+        house = Daemons(directory, whole, session, launch or _CHECKOUT)
         try:
             yield house
         finally:

@@ -24,7 +24,16 @@ TOP_LEVEL = {
         "bench",
         "config.example.toml",
     ),
-    *("dispatcher", "docs", "pyproject.toml", "requirements.lock", "schema.sql", "systemd", "tests"),
+    *(
+        "dispatcher",
+        "docs",
+        "packages",
+        "pyproject.toml",
+        "requirements.lock",
+        "schema.sql",
+        "systemd",
+        "tests",
+    ),
 }
 
 
