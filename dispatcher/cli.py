@@ -26,7 +26,8 @@ from dispatcher.store.embedded import EmbeddedError
 from dispatcher.store.schema import migrate
 from dispatcher.telemetry.log import configure
 from dispatcher.tools import administration
-from dispatcher.tools.arguments import DEFAULT_SCOPES, parse
+from dispatcher.tools.arguments import DEFAULT_SCOPES, parse, parser
+from dispatcher.tools.completion import completion
 from dispatcher.tools.configuration import check_config
 from dispatcher.tools.demo import demo
 from dispatcher.tools.doctor import doctor
@@ -39,6 +40,7 @@ from dispatcher.tools.rows import Defaults
 from dispatcher.tools.session import database_url
 from dispatcher.tools.status import status
 from dispatcher.tools.terminal import complain, say
+from dispatcher.tools.top import top
 from dispatcher.tools.verify import verify
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ def _execute(parsed: argparse.Namespace) -> int:
     if parsed.command in {"listen", "demo"}:  # need no configuration, so a wrong one is no obstacle
         configure(Log(level="warning"))
         return _run(_listen(parsed) if parsed.command == "listen" else demo(once=parsed.once))
+    if parsed.command == "completion":
+        return completion(parsed.shell, parser())
     read = partial(load, Path(parsed.config) if parsed.config is not None else None)
     config = read()
     if parsed.command == "serve":
@@ -137,6 +141,9 @@ _COMMANDS: Final[Mapping[str, Callable[[Config, argparse.Namespace], Coroutine[N
     "history": _history,
     "doctor": lambda config, parsed: doctor(config, parsed.webhook, test=parsed.test, as_json=parsed.json),
     "status": lambda config, parsed: status(config, as_json=parsed.json),
+    "top": lambda config, parsed: top(
+        config, every_s=parsed.every, count=parsed.count, webhooks=parsed.webhooks, as_json=parsed.json
+    ),
     "verify": lambda config, parsed: verify(config, since=parsed.since, as_json=parsed.json),
     "rekey": lambda config, parsed: rekey(config, parsed.new_key_file),
     "rebase": lambda config, parsed: rebase(config, yes=parsed.yes, same_xids=parsed.same_xids),

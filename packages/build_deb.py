@@ -111,6 +111,11 @@ def lay_out(tree: Path, wheel: Path) -> None:
     etc = tree / "etc" / NAME
     etc.mkdir(parents=True)
     shutil.copyfile(ROOT / "config.example.toml", etc / "config.toml")
+    complete = tree / "usr" / "share" / "bash-completion" / "completions"
+    complete.mkdir(parents=True)
+    script = [sys.executable, "-m", "dispatcher", "completion", "bash"]
+    printed = subprocess.run(script, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    (complete / "dispatcher").write_bytes(printed)
     document(tree)
 
 

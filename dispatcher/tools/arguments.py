@@ -11,6 +11,7 @@ from dispatcher import __version__
 from dispatcher.core.timestamps import parse_rfc3339
 from dispatcher.store.accounts import DEFAULT_ORGANIZATION, READ, SCOPES, WRITE
 from dispatcher.tools.administration import PRIORITIES
+from dispatcher.tools.completion import SHELLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,6 +82,8 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--once", action="store_true", help="end after the replay: 0 if all arrived and verified"
     )
+    completion = commands.add("completion", "print the script that lets a shell complete these commands")
+    completion.add_argument("shell", choices=SHELLS, help="bash, zsh or fish")
     return root
 
 
@@ -207,6 +210,15 @@ def _add_upkeep(commands: _Commands) -> None:
     )
     _add_json(doctor)
     _add_json(commands.add("status", "show who leads, how far each lane is, and what is pending"))
+    top = commands.add("top", "watch the lanes and the slowest webhooks, live")
+    top.add_argument(
+        "--every", type=_seconds, default=2.0, metavar="S", help="seconds (default: %(default)g)"
+    )
+    top.add_argument("--count", type=_whole(1, 1_000_000), metavar="N", help="how often (default: for ever)")
+    top.add_argument(
+        "--webhooks", type=_whole(1, 1000), default=15, metavar="N", help="how many (default: %(default)s)"
+    )
+    _add_json(top)
     verify = commands.add("verify", "rebuild every state from the recorded facts and compare")
     verify.add_argument(
         "--since", type=_date, metavar="DATE", help="only events recorded from this UTC day on (default: all)"

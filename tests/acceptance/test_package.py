@@ -149,6 +149,7 @@ def test_the_debian_package_comes_and_goes(tmp_path: Path) -> None:
         assert f"lib/systemd/system/{unit}" in present
     assert [] == [name for name in present if ".wants/" in name]
     assert f"{HOME}/share/doc/README.md" in present
+    assert "usr/share/bash-completion/completions/dispatcher" in present
     assert (REPOSITORY / "config.example.toml").read_bytes() == (tree.root / ETC / "config.toml").read_bytes()
 
     # Its own packages alone (-S): nothing of the environment that built it.

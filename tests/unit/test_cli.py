@@ -35,6 +35,8 @@ EVERY_COMMAND = [
     ["rekey"],
     ["doctor"],
     ["status"],
+    ["top"],
+    ["completion", "bash"],
     ["verify"],
     ["rebase"],
 ]
@@ -52,7 +54,7 @@ def test_every_command_takes_the_configuration_before_or_after_its_arguments(com
 def test_every_accepted_command_does_something() -> None:
     """What the parser accepts is either handled by itself or in the table of commands."""
     accepted = {parse(command).command for command in EVERY_COMMAND}
-    assert accepted == set(_COMMANDS) | {"serve", "check-config", "listen", "demo"}
+    assert accepted == set(_COMMANDS) | {"serve", "check-config", "listen", "demo", "completion"}
 
 
 @pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
