@@ -51,8 +51,7 @@ class ReceiverConnection(asyncio.Protocol):
         "sent_ns",
     )
 
-    def __init__(self, pool: Pool, origin: Origin, *, address: str, fd: int, answer: AnswerReader) -> None:
-        """Take the socket's descriptor as well: the transport tells nothing of what has not been read."""
+    def __init__(self, pool: Pool, origin: Origin, *, address: str, answer: AnswerReader) -> None:
         self.origin: Final = origin
         self.address: Final = address
         self.answer: Final = answer
@@ -65,7 +64,7 @@ class ReceiverConnection(asyncio.Protocol):
         # By `time.monotonic_ns()`, since uvloop's clock ticks in milliseconds; 0: not yet.
         self.sent_ns = self.first_byte_ns = 0
         self._pool: Final = pool
-        self._fd: Final = fd
+        self._fd = -1
         self._loop: Final = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.WriteTransport
@@ -133,6 +132,7 @@ class ReceiverConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to write."""
         self._transport = cast("asyncio.WriteTransport", transport)
+        self._fd = transport.get_extra_info("socket").fileno()
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.core.outcome import ErrorClass, Timings
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
     from dispatcher.sender.endpoint import Endpoint
     from dispatcher.sender.resolver import Resolver
 
+_MAX_JUDGEMENTS: Final = 4096  # of addresses, remembered
+
 
 class Connector:
     """Makes connections for a pool; limits nothing, the lanes do that."""
 
     def __init__(self, config: Delivery, policy: AddressPolicy, resolver: Resolver, pool: Pool) -> None:
         self._config: Final = config
-        self._policy: Final = policy
+        self._blocked: Final = lru_cache(_MAX_JUDGEMENTS)(policy.blocked)
         self._resolver: Final = resolver
         self._pool: Final = pool
         self._loop: Final = asyncio.get_running_loop()
@@ -45,10 +48,14 @@ class Connector:
             async with asyncio.timeout(self._connect_timeout_s):
                 addresses = await self._addresses(endpoint)
                 resolved = time.monotonic()
-                sock, address = await self._connect(addresses, endpoint.target.port, stage)
-                connected = time.monotonic()
-                stage.at("TLS was not agreed on")
-                connection = await self._converse(sock, address, endpoint)
+                if len(addresses) == 1 and endpoint.trust is None and self._proxy is None:
+                    connection = await self._connect_straight(addresses[0], endpoint, stage)
+                    connected = time.monotonic()
+                else:
+                    sock, address = await self._connect(addresses, endpoint.target.port, stage)
+                    connected = time.monotonic()
+                    stage.at("TLS was not agreed on")
+                    connection = await self._converse(sock, address, endpoint)
         except TimeoutError as error:
             if error.errno is not None:  # the kernel's own
                 raise connect_error(error, stage.words, _first(addresses)) from None
@@ -73,7 +80,7 @@ class Connector:
             (target.address,) if target.address is not None else await self._resolver.resolve(target.host)
         )
         for address in addresses:
-            if reason := self._policy.blocked(address):
+            if reason := self._blocked(address):
                 message = f"{target.host} leads to {address}, {reason}, which is not allowed"
                 raise SendError(ErrorClass.BLOCKED_ADDRESS, message, str(address))
         return addresses
@@ -92,13 +99,19 @@ class Connector:
             sock.close()
             raise
 
+    async def _connect_straight(
+        self, address: Address, endpoint: Endpoint, stage: Stage
+    ) -> ReceiverConnection:
+        """Make a plain connection where there is nothing to choose from: cheaper than a race of one."""
+        stage.at("no connection was made")
+        connection = self._connection(str(address), endpoint)
+        # An address is not looked up by any loop.
+        await self._loop.create_connection(lambda: connection, str(address), endpoint.target.port)
+        self._pool.opened(connection)
+        return connection
+
     async def _converse(self, sock: socket.socket, address: str, endpoint: Endpoint) -> ReceiverConnection:
-        answer = AnswerReader(
-            max_bytes=self._config.max_response_bytes, keep_bytes=self._config.keep_response_bytes
-        )
-        connection = ReceiverConnection(
-            self._pool, endpoint.origin, address=address, fd=sock.fileno(), answer=answer
-        )
+        connection = self._connection(address, endpoint)
         with contextlib.ExitStack() as undo:
             undo.callback(sock.close)
             if endpoint.trust is not None:
@@ -114,6 +127,11 @@ class Connector:
             undo.pop_all()
         self._pool.opened(connection)
         return connection
+
+    def _connection(self, address: str, endpoint: Endpoint) -> ReceiverConnection:
+        config = self._config
+        answer = AnswerReader(max_bytes=config.max_response_bytes, keep_bytes=config.keep_response_bytes)
+        return ReceiverConnection(self._pool, endpoint.origin, address=address, answer=answer)
 
 
 def _first(addresses: tuple[Address, ...]) -> str | None:

@@ -12,6 +12,7 @@ have ended first anyway.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakValueDictionary
@@ -127,7 +128,9 @@ class Pool:
             else:
                 connection.abort()
         if self._open:
-            await self._empty.wait()
+            with contextlib.suppress(TimeoutError):  # the end of the process takes what is left
+                async with asyncio.timeout(2 * GOODBYE_S):
+                    await self._empty.wait()
         if self._timer is not None:
             self._timer.cancel()
 
