@@ -21,6 +21,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD_BYTES: Final = 32_768  # status line and header, informational answers included
 _MAX_FIELDS: Final = 128
+_OTHER_PROTOCOLS: Final = (b"R", b"I")  # llhttp would read RTSP and ICE as well
 
 
 class Trouble(enum.Enum):
@@ -92,6 +93,9 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> None:
         """Take what arrived."""
+        if not self._received and data[:1] != b"H" and data.lstrip(b"\r\n")[:1] in _OTHER_PROTOCOLS:
+            self.give_up(Trouble.MALFORMED, "expected HTTP/")
+            return
         received = self._received + len(data)
         if received > self._budget:
             data = self._within_budget(data)

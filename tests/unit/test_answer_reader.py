@@ -86,6 +86,13 @@ def test_status_below_100_is_none(status: bytes) -> None:
     assert Trouble.MALFORMED is reading(b"HTTP/1.1 " + status + b" X\r\n\r\n").trouble
 
 
+@pytest.mark.parametrize("protocol", [b"RTSP/1.0", b"ICE/1.0", b"\r\nRTSP/1.0"])
+def test_other_protocols_are_no_answer(protocol: bytes) -> None:
+    """What answers 200 in another language has not taken a delivery."""
+    assert Trouble.MALFORMED is reading(protocol + b" 200 OK\r\nContent-Length: 0\r\n\r\n").trouble
+    assert 200 == reading(b"\r\n" + OK).status
+
+
 @pytest.mark.parametrize(
     ("head", "clean", "ended"),
     [
