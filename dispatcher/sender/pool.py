@@ -5,15 +5,14 @@ end of its idleness. One timer of the pool looks at all of them (`_sweep`), not 
 times, and at most fifty times a second however many there are. So a request costs no timer, and a deadline is
 kept to some 20 ms.
 
-There are at most `max_open` connections, as long as some of them are idle: a new one ends those that would
-have ended first anyway.
+There are at most `max_open` connections, as long as some of them are idle: a new one takes the place of the
+one that was idle for longest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -27,7 +26,6 @@ _EARLY_S: Final = 0.005  # loops count in milliseconds: a timer may fire this mu
 _SWEEP_EVERY_S: Final = 0.02  # at most
 _LOOK_AFTER_S: Final = 0.05  # a connection that was idle this long is looked at before it is used
 GOODBYE_S: Final = 1.0  # a receiver gets this long to end TLS politely
-_RETIRED_AT_ONCE: Final = 8  # one of so many, where there are too many
 
 
 class OriginKey(NamedTuple):
@@ -55,6 +53,7 @@ class Pool:
         self._keepalive_s: Final = keepalive_s
         self._max_open: Final = max_open
         self._open: Final[set[ReceiverConnection]] = set()
+        self._idle: Final[dict[ReceiverConnection, None]] = {}  # those of all origins, the oldest first
         self._origins: Final[WeakValueDictionary[OriginKey, Origin]] = WeakValueDictionary()
         self._timer: asyncio.TimerHandle | None = None
         self._sweep_at = _NEVER
@@ -72,6 +71,7 @@ class Pool:
         """Take an idle connection that nothing is known to be wrong with."""
         while origin.idle:
             connection = origin.idle.pop()
+            del self._idle[connection]
             connection.idle = False
             if connection.fit(self._loop.time(), _LOOK_AFTER_S):
                 return connection
@@ -85,6 +85,7 @@ class Pool:
         if until > now and self._empty is None and connection.settle(until):
             connection.idle_since = now
             connection.origin.idle.append(connection)
+            self._idle[connection] = None
             self.watch(until)
         else:
             connection.abort()
@@ -100,14 +101,11 @@ class Pool:
                 self._timer = self._loop.call_at(at, self._sweep)
 
     def opened(self, connection: ReceiverConnection) -> None:
-        """Count a new connection; where there are too many, end idle ones."""
+        """Count a new connection; where there are too many, it takes the place of one that is idle."""
         if not connection.is_open:
             return
-        if len(self._open) >= self._max_open:
-            idle = (one for one in self._open if one.idle)
-            count = max(1, self._max_open // _RETIRED_AT_ONCE)
-            for old in heapq.nsmallest(count, idle, key=lambda one: one.due):
-                self._retire(old)
+        if len(self._open) >= self._max_open and self._idle:
+            self._retire(next(iter(self._idle)))
         self._open.add(connection)
 
     def closed(self, connection: ReceiverConnection) -> None:
@@ -115,6 +113,7 @@ class Pool:
         self._open.discard(connection)
         if connection.idle:
             connection.idle = False
+            del self._idle[connection]
             connection.origin.idle.remove(connection)
         if self._empty is not None and not self._open:
             self._empty.set()
@@ -135,6 +134,7 @@ class Pool:
             self._timer.cancel()
 
     def _retire(self, connection: ReceiverConnection) -> None:
+        del self._idle[connection]
         connection.origin.idle.remove(connection)
         until = self._loop.time() + GOODBYE_S
         connection.retire(until)
