@@ -3,7 +3,7 @@
 async with Cable(server.daemon_url) as cable:
     ...  daemons(cable.url, ...)  ...
     cable.swallow()   # nothing arrives any more, no connection ends: a dead switch, a lost route
-    cable.restore()   # new connections work; the old ones stay dead for ever
+    cable.restore()   # new connections work; the old ones end
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
+
+from tests.postgres import wait_for
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,6 +28,7 @@ class Cable:
         self._given_url = url
         self._open: set[asyncio.StreamWriter] = set()
         self._dead: set[asyncio.StreamWriter] = set()
+        self._joined = 0
         self._works = asyncio.Event()
         self._works.set()
         self._server: asyncio.Server
@@ -45,6 +48,7 @@ class Cable:
         self._works.set()
         for writer in self._open:
             writer.transport.abort()
+        await wait_for(lambda: not self._joined, "every connection has ended")
 
     def swallow(self) -> None:
         """Let nothing through any more, in either direction, nor the end of a connection."""
@@ -56,18 +60,24 @@ class Cable:
         self._works.set()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        self._joined += 1
+        ends = {writer}
+        try:
             await self._works.wait()  # accepted by the kernel, as far as the other side knows
             far_reader, far_writer = await asyncio.open_connection(*self._target)
-            ends = {writer, far_writer}
+            ends.add(far_writer)
             self._open |= ends
-            try:
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(self._pass(reader, far_writer))
-                    both.create_task(self._pass(far_reader, writer))
-            finally:
-                self._open -= ends
-                self._dead -= ends
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pass(reader, far_writer))
+                both.create_task(self._pass(far_reader, writer))
+        except OSError:
+            return  # PostgreSQL is away
+        finally:
+            for end in ends:
+                end.transport.abort()
+            self._open -= ends
+            self._dead -= ends
+            self._joined -= 1
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

@@ -157,6 +157,11 @@ class Daemon:
         """Let it go on."""
         self.process.send_signal(signal.SIGCONT)
 
+    def cpu_s(self) -> float:
+        """Give how many seconds of a core it has used so far."""
+        stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
     async def ended(self, timeout_s: float = START_S) -> int:
         """Wait for its end and give the exit status, negative for a signal."""
         async with asyncio.timeout(timeout_s):

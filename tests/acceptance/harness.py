@@ -91,6 +91,12 @@ class Harness:
         """Wait for a moment at which so many requests are being answered."""
         await wait_for(lambda: self.open >= count, f"{count} requests are under way", SETTLE_S)
 
+    async def more(self, count: int) -> None:
+        """Wait until so many requests have come, all told."""
+        await wait_for(
+            lambda: sum(len(one.seen) for one in self.subscribers) >= count, f"{count} requests", SETTLE_S
+        )
+
     async def settled(self, timeout_s: float = SETTLE_S) -> None:
         """Wait until every committed event is scheduled and no delivery is unfinished."""
         async with self.connection() as connection:

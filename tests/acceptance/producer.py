@@ -21,6 +21,7 @@ DATA: Final = Path(__file__).parents[1] / "data"
 INSERT: Final = (
     "insert into outbox (type, data, occurred_at, dedup_key) values ($1, $2, $3, $4) on conflict do nothing"
 )
+_LONGEST_HOLD_S: Final = 0.3
 _AWAY: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -67,9 +68,10 @@ async def produce(
 ) -> None:
     """Insert events as a careful producer does: a few at a time, and again until they are committed.
 
-    Some transactions are rolled back first, which leaves holes in the ids; `dedup_key` makes repeating one
-    harmless whose commit was not acknowledged. Goes on through any outage of the database, until all events
-    are committed or, between two transactions, `stop` is set.
+    Some transactions are rolled back first, which leaves holes in the ids, and some stay open for a while,
+    so that later ones commit before them; `dedup_key` makes repeating one harmless whose commit was not
+    acknowledged. Goes on through any outage of the database, until all events are committed or, between two
+    transactions, `stop` is set.
     """
     connection: asyncpg.Connection | None = None
     try:
@@ -77,6 +79,7 @@ async def produce(
             if stop is not None and stop.is_set():
                 return
             roll_back = rng.random() < 0.1
+            hold_s = rng.random() * _LONGEST_HOLD_S if rng.random() < 0.05 else 0
             while True:
                 try:
                     if connection is None or connection.is_closed():
@@ -84,7 +87,7 @@ async def produce(
                     if roll_back:
                         await _insert(connection, batch, commit=False)
                         roll_back = False
-                    await _insert(connection, batch, commit=True)
+                    await _insert(connection, batch, commit=True, hold_s=hold_s)
                 except _AWAY:
                     if connection is not None:
                         connection.terminate()
@@ -99,11 +102,14 @@ async def produce(
             connection.terminate()
 
 
-async def _insert(connection: asyncpg.Connection, batch: Sequence[Event], *, commit: bool) -> None:
+async def _insert(
+    connection: asyncpg.Connection, batch: Sequence[Event], *, commit: bool, hold_s: float = 0
+) -> None:
     transaction = connection.transaction()
     await transaction.start()
     for event in batch:
         await connection.execute(INSERT, event.type, event.data, event.occurred_at, f"serial {event.serial}")
+    await asyncio.sleep(hold_s)
     await (transaction.commit() if commit else transaction.rollback())
 
 

@@ -29,6 +29,7 @@ class Server:
     def __init__(self, data_dir: Path, **settings: str) -> None:
         self._data_dir = data_dir
         self._server = server_in(data_dir, settings={**UNSYNCED, **settings})
+        self.two_phase = settings.get("max_prepared_transactions", "0") != "0"
         self.url = ""
 
     async def start(self) -> None:

@@ -12,21 +12,26 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import asyncpg
 import pytest
 
+from tests.acceptance.cable import Cable
 from tests.acceptance.daemon import daemons
 from tests.acceptance.harness import RETRY_DELAYS_S, Harness
-from tests.acceptance.producer import real_events
+from tests.acceptance.producer import INSERT, real_events
 from tests.acceptance.server import own_server
 from tests.acceptance.subscriber import moody, prompt, slow
+from tests.postgres import sibling
 
 if TYPE_CHECKING:
     from tests.acceptance.daemon import Daemon, Daemons
+    from tests.acceptance.producer import Event
     from tests.acceptance.server import Server
 
 SCHEDULES = int(os.environ.get("FAULT_SCHEDULES", "6"))
 FIRST_SEED = int(os.environ.get("FAULT_FIRST_SEED", "0"))
 FAULTS = 12
+EVENTS, LATE = real_events()[:-FAULTS], real_events()[-FAULTS:]  # the latter for prepared transactions
 
 Fault: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -34,15 +39,19 @@ Fault: TypeAlias = Callable[[], Awaitable[None]]
 class Faults:
     """What can be done to two daemons and their database."""
 
-    def __init__(self, world: Harness, server: Server, house: Daemons) -> None:
+    def __init__(self, world: Harness, server: Server, house: Daemons, cable: Cable) -> None:
+        self._world = world
         self._rng = world.rng
         self._server = server
         self._house = house
+        self._cable = cable
+        self._prepared: dict[str, Event] = {}
+        self._elsewhere: list[asyncpg.Connection] = []
         self.log: list[str] = []
 
     async def next(self) -> None:
         """Do one of them, chosen by chance, and let some time pass."""
-        fault = self._rng.choice(self._all)
+        fault = self._rng.choice((*self._all, Faults.prepare) if self._server.two_phase else self._all)
         self.log.append(fault.__name__)
         await fault(self)
         await asyncio.sleep(self._rng.random() ** 2 * 2)
@@ -95,7 +104,50 @@ class Faults:
             await self._server.terminate_backends()
             await asyncio.sleep(self._rng.random())
 
-    _all = (kill, kill, terminate, freeze, cut_sessions, crash_database, freeze_database, no_room)
+    async def swallow(self) -> None:
+        """Let the network to the database die without a word, and come back."""
+        self._cable.swallow()
+        await asyncio.sleep(self._rng.choice((0.2, 1, 4, 9)))
+        self._cable.restore()
+
+    async def hold_elsewhere(self) -> None:
+        """Open a transaction in another database of the server, and leave it open to the end."""
+        connection = await asyncpg.connect(sibling(self._world.url, "postgres"), ssl=False)
+        self._elsewhere.append(connection)
+        await connection.execute("begin")
+        await connection.fetchval("select pg_current_xact_id()")
+
+    async def prepare(self) -> None:
+        """Prepare a transaction that has inserted an event; it is committed when all is over."""
+        name = f"prepared {len(self._prepared)}"
+        event = LATE[len(self._prepared)]
+        async with self._world.connection() as connection:
+            await connection.execute("begin")
+            await connection.execute(INSERT, event.type, event.data, event.occurred_at, name)
+            await connection.execute(f"prepare transaction '{name}'")
+        self._prepared[name] = event
+
+    async def over(self) -> None:
+        """End what was left open."""
+        for connection in self._elsewhere:
+            connection.terminate()
+        async with self._world.connection() as connection:
+            for name, event in self._prepared.items():
+                await connection.execute(f"commit prepared '{name}'")
+                self._world.ledger.committed[event.serial] = event
+
+    _all = (
+        kill,
+        kill,
+        terminate,
+        freeze,
+        cut_sessions,
+        crash_database,
+        freeze_database,
+        no_room,
+        swallow,
+        hold_elsewhere,
+    )
 
 
 @pytest.mark.slow
@@ -106,19 +158,27 @@ async def test_mixed_faults(data_dir: Path, tmp_path: Path, seed: int) -> None:
         "DELIVERY__RETRY_DELAYS_S": RETRY_DELAYS_S,
         "DELIVERY__MAX_QUEUED_PER_WEBHOOK": "64",
         "DATABASE__STATEMENT_TIMEOUT_S": "5",
+        "DATABASE__CONNECT_TIMEOUT_S": "3",
     }
-    async with own_server(data_dir) as server, Harness(server.url, seed) as world:
+    # With prepared transactions producers must not ring: every third schedule is played without the bells.
+    two_phase = {"max_prepared_transactions": str(FAULTS)} if seed % 3 == 0 else {}
+    async with (
+        own_server(data_dir, **two_phase) as server,
+        Harness(server.url, seed) as world,
+        Cable(server.daemon_url) as cable,
+    ):
         await world.subscribe(["*"], prompt)
         await world.subscribe(["*"], slow(0.05))
         await world.subscribe(["event.*"], moody(world.rng, 0.2))
-        async with daemons(server.daemon_url, tmp_path, **settings) as house:
+        async with daemons(cable.url, tmp_path, **settings) as house:
             await house.start()
             await house.start()
-            faults = Faults(world, server, house)
+            faults = Faults(world, server, house, cable)
             try:
-                async with world.producing(real_events(), pause_s=0.2):
+                async with world.producing(EVENTS, pause_s=0.2):
                     for _ in range(FAULTS):
                         await faults.next()
+                await faults.over()
                 await world.settled(120)
                 assert [] == house.complaints()
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,6 +117,32 @@ async def test_no_connection_is_left(data_dir: Path, tmp_path: Path) -> None:
             await daemon.not_ready("too many connections")
         await daemon.ready()
         await world.under_way()
+
+
+async def test_an_outage_is_waited_out_quietly(data_dir: Path, tmp_path: Path) -> None:
+    """Nobody spins meanwhile, and an event that comes afterwards goes out soon."""
+    async with (
+        own_server(data_dir) as server,
+        Harness(server.url, seed=18) as world,
+        daemons(server.daemon_url, tmp_path) as house,
+    ):
+        await world.subscribe(["*"], prompt)
+        daemon = await house.start()
+        await daemon.says("leading")
+        await server.crash()
+        await daemon.not_ready("database: ")
+        before, began = daemon.cpu_s(), time.monotonic()
+        await asyncio.sleep(4)
+        used = (daemon.cpu_s() - before) / (time.monotonic() - began)
+        assert used < 0.25, f"{used:.0%} of a core to wait"
+        await server.start()
+        answered = time.monotonic()
+        async with world.producing(real_events()[:1], pause_s=0, producers=1, to_the_end=True):
+            await world.more(1)
+        # Within 3 s on a machine of our own; the factor is for those who share it with us.
+        assert time.monotonic() - answered < 3 * 4
+        one_line_per_change(daemon, 1)
+        assert [] == house.complaints()
 
 
 async def test_a_crash_takes_transaction_ids_back(data_dir: Path, tmp_path: Path) -> None:
