@@ -358,6 +358,10 @@ create index delivery_event_by_webhook on delivery_event (webhook_id,
 create index delivery_event_closed on delivery_event (webhook_id, outbox_id)
     where state in ('failed', 'cancelled');
 
+-- Facts are appended in the order of their times, so a range of them is a range of pages.
+create index delivery_event_recorded on delivery_event using brin (recorded_at)
+    with (pages_per_range = 32, autosummarize = on);
+
 create table claim (
     day        date not null,
     outbox_id  bigint not null,

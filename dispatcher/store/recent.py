@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import asyncpg
 
     from dispatcher.store.connection import Database
+
+
+MOST_FACTS: Final = 10_000
 
 
 class LatestDelivery(msgspec.Struct, frozen=True):
@@ -98,8 +101,8 @@ class Recent:
         ]
 
     async def facts(self, webhook: str | None, since: dt.datetime) -> list[Fact]:
-        """Give what was recorded at or after `since`, oldest first, at most 1,000 of each webhook."""
-        rows = await self._database.fetch("facts_since", webhook, since)
+        """Give what was recorded at or after `since`, oldest first, at most `MOST_FACTS`."""
+        rows = await self._database.fetch("facts_since", webhook, since, MOST_FACTS)
         ids = await self._delivery_ids()
         return [
             Fact(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from dispatcher.core.errors import OperatorError
-from dispatcher.store.recent import Fact, LatestDelivery, Recent
+from dispatcher.store.recent import MOST_FACTS, Fact, LatestDelivery, Recent
 from dispatcher.tools.session import open_database
 from dispatcher.tools.terminal import Paint, clock, duration, moment, printable, say, table
 
@@ -54,10 +54,12 @@ async def history(
 async def new_facts(recent: Recent, webhook: str | None, since: dt.datetime) -> AsyncIterator[Fact]:
     """Give facts recorded from `since` on, each once, as they are committed; never ends."""
     seen: dict[tuple[str, int, str], dt.datetime] = {}
-    start = since
+    start, overlap = since, _OVERLAP
     while True:
         started = time.monotonic()
-        facts = await recent.facts(webhook, max(start, since - _OVERLAP))
+        facts = await recent.facts(webhook, max(start, since - overlap))
+        # A page full of the last seconds would be read for ever: what is committed late is left out then.
+        overlap = _OVERLAP if len(facts) < MOST_FACTS else dt.timedelta()
         for fact in facts:
             key = (fact.delivery, fact.attempt, fact.kind)
             if key not in seen:

@@ -27,8 +27,6 @@ READS_ALL: Final = {
     "verify_messages": "the same",
     "verify_facts": "the same",
     "verify_outbox": "the same",
-    "latest_deliveries": "of all webhooks; a person at a terminal waits for it",
-    "facts_since": "of all webhooks; a person at a terminal waits for it",
 }
 
 

@@ -3,9 +3,11 @@ select d.day, d.outbox_id, d.webhook_id, w.public_id as webhook, m.type, m.recor
        coalesce(e.state, 'pending') as state, coalesce(e.attempts, 0) as attempts,
        e.started_at, e.duration_ms, e.status_code, e.error_class, e.next_attempt_at, e.reason
   from (
-    select day, outbox_id, webhook_id from delivery
-     where $1::text is null or webhook_id = (select id from webhook where public_id = $1)
-     order by outbox_id desc, webhook_id desc limit $2
+    (select day, outbox_id, webhook_id from delivery
+      where $1::text is null order by day desc, outbox_id desc, webhook_id desc limit $2)
+    union all
+    (select day, outbox_id, webhook_id from delivery
+      where webhook_id = (select id from webhook where public_id = $1) order by outbox_id desc limit $2)
   ) d
   join webhook w on w.id = d.webhook_id
   join message m on m.day = d.day and m.outbox_id = d.outbox_id
@@ -20,17 +22,18 @@ select d.day, d.outbox_id, d.webhook_id, w.public_id as webhook, m.type, m.recor
   ) e on true
  order by d.outbox_id desc, d.webhook_id desc;
 
--- facts_since: what was recorded at or after $2, oldest first; $1 a webhook's public id or null for all
+-- facts_since: what was recorded at or after $2, oldest first, $3 at most; $1 a webhook's public id or null for all
 select f.day, f.outbox_id, f.webhook_id, f.attempt_no, f.step, w.public_id as webhook, m.type, f.kind, f.state,
        f.trigger, f.recorded_at, f.started_at, f.duration_ms, f.status_code, f.error_class, f.error_message,
        f.next_attempt_at, f.reason
-  from webhook w
-  cross join lateral (
-    select * from delivery_event e where e.webhook_id = w.id and e.recorded_at >= $2
-     order by e.recorded_at limit 1000
+  from (
+    select * from delivery_event e
+     where e.recorded_at >= $2
+       and ($1::text is null or e.webhook_id = (select id from webhook where public_id = $1))
+     order by e.recorded_at, e.outbox_id, e.webhook_id, e.attempt_no, e.step limit $3
   ) f
+  join webhook w on w.id = f.webhook_id
   join message m on m.day = f.day and m.outbox_id = f.outbox_id
- where $1::text is null or w.public_id = $1
  order by f.recorded_at, f.outbox_id, f.webhook_id, f.attempt_no, f.step;
 
 -- webhook_exists: whether there is, or was, a webhook of this public id
