@@ -156,7 +156,7 @@ async def test_mixed_faults(data_dir: Path, tmp_path: Path, seed: int) -> None:
     """After any schedule of faults everything committed has arrived, and every request has its fact."""
     settings = {
         "DELIVERY__RETRY_DELAYS_S": RETRY_DELAYS_S,
-        "DELIVERY__MAX_QUEUED_PER_WEBHOOK": "64",
+        "DELIVERY__MAX_QUEUED": "200",  # so that deliveries also wait in the database
         "DATABASE__STATEMENT_TIMEOUT_S": "5",
         "DATABASE__CONNECT_TIMEOUT_S": "3",
     }
