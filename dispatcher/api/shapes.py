@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from dispatcher.api.vocabulary import (
     Certificates,
+    Coalesce,
     Cursor,
     Description,
     Events,
@@ -21,6 +22,7 @@ from dispatcher.api.vocabulary import (
     Include,
     Includes,
     Limit,
+    MaxAge,
     Moment,
     NetworkIds,
     Ordering,
@@ -73,6 +75,8 @@ class CreateWebhook(msgspec.Struct, frozen=True):
     filter: Filter | None = None
     payload: PayloadKind = "standard"
     ordering: Ordering = "subject"
+    coalesce: Coalesce = False
+    max_age_s: MaxAge | None = None
     headers: Headers | None = None
     ca_certificates: Certificates | None = None
     network_ids: NetworkIds | None = None
@@ -92,6 +96,8 @@ class UpdateWebhook(msgspec.Struct, frozen=True):
     filter: Filter | UnsetType | None = UNSET
     payload: PayloadKind | UnsetType = UNSET
     ordering: Ordering | UnsetType = UNSET
+    coalesce: Coalesce | UnsetType = UNSET
+    max_age_s: MaxAge | UnsetType | None = UNSET
     headers: Headers | UnsetType | None = UNSET
     ca_certificates: Certificates | UnsetType | None = UNSET
     network_ids: NetworkIds | UnsetType | None = UNSET
@@ -146,6 +152,8 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     filter: dict[str, Any] | None
     payload: PayloadKind
     ordering: Ordering
+    coalesce: Coalesce
+    max_age_s: int | None
     network_ids: tuple[str, ...] | None
     headers: dict[str, str]  # values that look like credentials are hidden
     ca_certificates: str | None

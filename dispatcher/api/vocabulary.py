@@ -122,6 +122,16 @@ Ordering: TypeAlias = Annotated[
         " while an earlier one is under way or due within 5 seconds; strict: until it is over; none: never"
     ),
 ]
+Coalesce: TypeAlias = Annotated[
+    bool,
+    Meta(description="Revisions that wait for their turn and were never attempted give way to a newer one"),
+]
+MaxAge: TypeAlias = Annotated[
+    int,
+    Meta(
+        ge=1, le=2_592_000, description="Seconds since an event occurred after which it is not sent any more"
+    ),
+]
 Headers: TypeAlias = Annotated[
     dict[str, Annotated[str, Meta(extra_json_schema={"pattern": r"^(?:[!-~](?:[\t -~]*[!-~])?)?$"})]],
     Meta(

@@ -46,6 +46,8 @@ _FIELDS: Final = (
     "filter",
     "payload",
     "ordering",
+    "coalesce",
+    "max_age_s",
     "active",
 )
 _DEFAULTS: Final[Mapping[str, Any]] = {"description": "", "headers": {}}  # what null resets them to
@@ -174,6 +176,8 @@ def shape(row: webhooks.Webhook) -> Webhook:
         filter=None if row.filter is None else dict(row.filter),
         payload=row.payload,
         ordering=row.ordering,
+        coalesce=row.coalesce,
+        max_age_s=row.max_age_s,
         network_ids=row.network_ids,
         headers=shown_headers(row.headers),
         ca_certificates=row.ca_certificates,

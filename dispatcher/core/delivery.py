@@ -5,8 +5,8 @@
                  ▼                                                │
     (created) pending ──attempted, 2xx──────────────▶ delivered ──┤
                  │ ▲ └──attempted, no retry left────▶ failed ─────┤
-                 │ │    cancelled ──────────────────▶ cancelled ──┘
-                 └─┘
+                 │ │    cancelled, superseded ──────▶ cancelled ──┘
+                 └─┘    expired
           attempted, a retry is due │ interrupted (our own fault: uses up no attempt)
 
 A fact's place is (attempt_no, step): a request for an attempt, the closing of the delivery without it, the
@@ -39,7 +39,9 @@ class Kind(enum.StrEnum):
     """What a fact says."""
 
     REQUESTED = "requested"
-    CANCELLED = "cancelled"
+    CANCELLED = "cancelled"  # its webhook was deactivated or deleted
+    SUPERSEDED = "superseded"  # a newer revision took its place
+    EXPIRED = "expired"  # it became too old to matter
     ATTEMPTED = "attempted"
     INTERRUPTED = "interrupted"
 
@@ -54,7 +56,13 @@ class Trigger(enum.StrEnum):
     TEST = "test"
 
 
-STEP: Final = {Kind.REQUESTED: 0, Kind.CANCELLED: 1, Kind.ATTEMPTED: 2, Kind.INTERRUPTED: 2}
+CLOSING: Final = frozenset({Kind.CANCELLED, Kind.SUPERSEDED, Kind.EXPIRED})  # without the attempt
+STEP: Final = {
+    Kind.REQUESTED: 0,
+    **dict.fromkeys(CLOSING, 1),
+    Kind.ATTEMPTED: 2,
+    Kind.INTERRUPTED: 2,
+}
 
 ONCE_ONLY: Final = frozenset({Trigger.MANUAL, Trigger.TEST})  # made by hand: one attempt, no schedule
 
@@ -135,9 +143,9 @@ def _step(state: State, fact: Fact) -> State:
     match fact.kind:
         case Kind.REQUESTED:
             return State.PENDING
-        case Kind.CANCELLED:
+        case Kind.CANCELLED | Kind.SUPERSEDED | Kind.EXPIRED:
             if state is not State.PENDING:
-                raise IllegalFact(f"a {state} delivery cannot be cancelled")
+                raise IllegalFact(f"a {state} delivery cannot be {fact.kind}")
             return State.CANCELLED
         case Kind.INTERRUPTED:
             if state is not State.PENDING:

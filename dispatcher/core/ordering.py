@@ -101,6 +101,15 @@ class Order:
             del line.out[outbox_id]
         return self._release(key, line)
 
+    def newest_behind(self, pending: Pending) -> OutboxId | None:
+        """Give the newest delivery of the same type that waits for this one; None where there is none."""
+        key = _key(pending)
+        line = None if key is None else self._lines.get(key)
+        if not isinstance(line, _Line):
+            return None
+        same = (one.key.outbox_id for one in line.waiting if one.payload.type == pending.payload.type)
+        return max(same, default=None)
+
     def expect(self, webhook_id: WebhookId, subject: str, outbox_id: OutboxId) -> None:
         """Note a retry to come of a webhook of strict order, which an earlier run put on the schedule."""
         self._line((webhook_id, subject, False)).out.setdefault(outbox_id, _NEVER)

@@ -21,6 +21,7 @@ from dispatcher.core.outcome import NoAnswer, Outcome
 from dispatcher.core.retry import after_own_fault
 from dispatcher.daemon.ended import Ended
 from dispatcher.daemon.recorder import Recorder
+from dispatcher.daemon.relevance import irrelevant
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.ledger import FactRow, cancelled
 from dispatcher.store.registry import Webhook
@@ -39,6 +40,7 @@ class Attempts:
     def __init__(self, shared: Shared, recorder: Recorder) -> None:
         process = shared.process
         self._lanes = shared.lanes
+        self._order = shared.order
         self._registry = shared.registry
         self._sender = process.sender
         self._recorder = recorder
@@ -129,6 +131,20 @@ class Attempts:
             await self._recorder.put(fact, pending)
             return
         started_at = utc_now()
+        if webhook.judges_relevance:
+            closing = irrelevant(pending, webhook, self._order, started_at)
+            if closing is not None:
+                self._lanes.landed(pending)
+                fact = cancelled(
+                    pending.key,
+                    pending.attempt_no,
+                    pending.failures,
+                    closing.reason,
+                    pending.state,
+                    kind=closing.kind,
+                )
+                await self._recorder.put(fact, pending)
+                return
         delivery_id = self._ids.encode(pending.key)
         headers = self._headers(pending, delivery_id, webhook, started_at)
         clock = time.perf_counter()

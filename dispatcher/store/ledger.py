@@ -50,9 +50,15 @@ class FactRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
 
 def cancelled(
-    key: DeliveryKey, attempt_no: int, failures: int, reason: str, state: State = State.PENDING
+    key: DeliveryKey,
+    attempt_no: int,
+    failures: int,
+    reason: str,
+    state: State = State.PENDING,
+    *,
+    kind: Kind = Kind.CANCELLED,
 ) -> FactRow:
-    """Give the fact that closes a delivery before its attempt `attempt_no`.
+    """Give the fact, one of `CLOSING`, that closes a delivery before its attempt `attempt_no`.
 
     `state` is the delivery's before that: one that was delivered stays so, whatever is tried by hand.
     """
@@ -61,8 +67,8 @@ def cancelled(
         outbox_id=key.outbox_id,
         webhook_id=key.webhook_id,
         attempt_no=attempt_no,
-        step=STEP[Kind.CANCELLED],
-        kind=Kind.CANCELLED,
+        step=STEP[kind],
+        kind=kind,
         state=State.DELIVERED if state is State.DELIVERED else State.CANCELLED,
         failures=failures,
         reason=reason,

@@ -44,6 +44,8 @@ class Webhook(msgspec.Struct, frozen=True):
     filter: Filter | None
     full_payload: bool  # revisions come with the event's parameters
     ordering: Ordering
+    coalesce: bool
+    max_age_s: int | None
     headers: tuple[tuple[str, str], ...]
     ca_certificates: str  # PEM; empty: the system's authorities are trusted
     active: bool
@@ -70,6 +72,11 @@ class Webhook(msgspec.Struct, frozen=True):
         if self.deleted:
             return "webhook deleted"
         return None if self.active else self.disabled_reason or "webhook deactivated"
+
+    @property
+    def judges_relevance(self) -> bool:
+        """Say whether deliveries may end without an attempt because they do not matter any more."""
+        return self.coalesce or self.max_age_s is not None
 
     def signer_at(self, now: dt.datetime) -> Signer:
         """Give the signer that is in force: the old secret until the rotation's grace is over."""
@@ -208,6 +215,8 @@ class Registry:
             filter=stored_filter(row["filter"], row["public_id"]),
             full_payload=row["payload"] == "full",
             ordering=row["ordering"],
+            coalesce=row["coalesce"],
+            max_age_s=row["max_age_s"],
             headers=tuple(headers.items()),
             ca_certificates=row["ca_certificates"] or "",
             active=row["active"],

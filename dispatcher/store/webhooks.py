@@ -55,6 +55,8 @@ class WebhookFields(msgspec.Struct, frozen=True, kw_only=True):
     filter: Mapping[str, Any] | None = None
     payload: PayloadKind = "standard"
     ordering: Ordering = "subject"
+    coalesce: bool = False
+    max_age_s: int | None = None
     description: str = ""
     headers: Mapping[str, str] = {}
     ca_certificates: str | None = None  # PEM; trusted instead of the system's authorities
@@ -120,6 +122,8 @@ async def create(
             _condition(fields),
             fields.payload,
             fields.ordering,
+            fields.coalesce,
+            fields.max_age_s,
         )
         details = {"events": fields.events, "active": fields.active}
         await write_audit(connection, actor, "webhook.created", name, details)
@@ -202,6 +206,8 @@ async def change(
             _condition(after),
             after.payload,
             after.ordering,
+            after.coalesce,
+            after.max_age_s,
         )
         changed = [name for name in changes if getattr(after, name) != getattr(before, name)]
         details: dict[str, Any] = {"changed": changed if secret is None else [*changed, "secret"]}
@@ -294,6 +300,8 @@ def _webhook(row: asyncpg.Record, health: Health, vault: Vault) -> Webhook:
         filter=None if condition is None else msgspec.json.decode(condition),
         payload=row["payload"],
         ordering=row["ordering"],
+        coalesce=row["coalesce"],
+        max_age_s=row["max_age_s"],
         disabled_reason=row["disabled_reason"],
         next_secret_at=row["next_secret_at"],
         created_at=row["created_at"],

@@ -59,6 +59,8 @@ async def test_the_guides_example_makes_a_webhook(api: Management, database: Dat
         "filter": None,
         "payload": "standard",
         "ordering": "subject",
+        "coalesce": False,
+        "max_age_s": None,
         "network_ids": None,
         "headers": {},
         "ca_certificates": None,
@@ -98,6 +100,8 @@ async def test_every_field_is_kept(api: Management) -> None:
         "filter": {"min_magnitude": 4.5, "bbox": [170, -20, -170, 20], "include_unknown": True},
         "payload": "full",
         "ordering": "strict",
+        "coalesce": True,
+        "max_age_s": 600,
         "secret": None,
     }
     made = (await api.ask("POST", "/v1/webhooks", wanted)).data
@@ -111,6 +115,8 @@ async def test_every_field_is_kept(api: Management) -> None:
         "filter",
         "payload",
         "ordering",
+        "coalesce",
+        "max_age_s",
     ):
         assert wanted[name] == made[name]
     assert made["health"]["state"] == "disabled"
@@ -163,6 +169,7 @@ async def test_all_bad_fields_are_named_at_once(api: Management, database: Datab
         ("network_ids", "net_a", "expected array or null, got string"),
         ("filter", [], "expected object or null, got array"),
         ("ordering", "any", "must be one of subject, strict, none"),
+        ("max_age_s", 0, "expected integer >= 1"),
         ("payload", "all", "must be one of standard, full"),
         ("filter", {}, "must hold a condition; null takes a filter away"),
     ],
