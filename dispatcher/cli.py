@@ -88,13 +88,29 @@ async def _migrate(config: Config) -> int:
 
 
 async def _emit(config: Config, parsed: argparse.Namespace) -> int:
+    file: str = parsed.file
+    if parsed.format == "rows" and parsed.known is not None:
+        raise OperatorError("--known: needs --format geojson or quakeml")
+    if parsed.format != "rows":
+        # The only word is the file then: what is in it says what it is.
+        file, parsed.event_type = (file, "-") if parsed.event_type == "-" else (parsed.event_type, file)
+        if parsed.event_type != "-" or parsed.dedup_key_field is not None:
+            raise OperatorError(f"--format {parsed.format}: needs neither TYPE nor --dedup-key-field")
     defaults = Defaults(
         event_type=None if parsed.event_type == "-" else parsed.event_type,
         occurred_at=parsed.occurred_at,
         network_id=parsed.network_id,
         dedup_key_field=parsed.dedup_key_field,
     )
-    return await emit(config, parsed.file, defaults, atomic=parsed.atomic, as_json=parsed.json)
+    return await emit(
+        config,
+        file,
+        defaults,
+        form=parsed.format,
+        known_path=parsed.known,
+        atomic=parsed.atomic,
+        as_json=parsed.json,
+    )
 
 
 async def _listen(parsed: argparse.Namespace) -> int:

@@ -153,6 +153,18 @@ def _add_emit(parser: argparse.ArgumentParser) -> None:
         help="of bare data; - where each line has its own",
     )
     parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="- or nothing: standard input")
+    parser.add_argument(
+        "--format",
+        choices=("rows", "geojson", "quakeml"),
+        default="rows",
+        help="rows: JSON as above (default); geojson, quakeml: earthquakes of a feed or a catalogue, then "
+        "without TYPE",
+    )
+    parser.add_argument(
+        "--known",
+        metavar="STATE",
+        help="with --format: a file that remembers what was told, so that a revision becomes event.updated",
+    )
     parser.add_argument("--network-id", metavar="ID", help="the network of every row")
     parser.add_argument(
         "--occurred-at", type=_time, metavar="TIME", help="of rows without a timestamp (default: now)"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias
 
 import msgspec
 
 from dispatcher.core.errors import OperatorError
 from dispatcher.store.producer import Producer, Refused, Written, open_producer
-from dispatcher.tools.rows import Defaults, Read, Unreadable, read_rows
+from dispatcher.tools.formats.geojson import read_geojson
+from dispatcher.tools.formats.known import Known
+from dispatcher.tools.formats.quake import NoQuakeError, Quake, rows_of
+from dispatcher.tools.formats.quakeml import read_quakeml
+from dispatcher.tools.rows import Defaults, Read, Row, Unreadable, read_rows
 from dispatcher.tools.session import database_url
 from dispatcher.tools.terminal import complain, printable, say
 
@@ -37,8 +43,22 @@ class _SpoiltError(Exception):
     """Leaves the transaction of `--atomic`."""
 
 
+Format: TypeAlias = Literal["rows", "geojson", "quakeml"]
+_READERS: Final[Mapping[str, Callable[[bytes], Iterator[Quake | str]]]] = {
+    "geojson": read_geojson,
+    "quakeml": read_quakeml,
+}
+
+
 async def emit(
-    config: Config, file: str, defaults: Defaults, *, atomic: bool = False, as_json: bool = False
+    config: Config,
+    file: str,
+    defaults: Defaults,
+    *,
+    form: Format = "rows",
+    known_path: str | None = None,
+    atomic: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Insert each row in a transaction of its own, or all in one; 1 if any was refused.
 
@@ -47,12 +67,35 @@ async def emit(
     """
     source = "standard input" if file == "-" else file
     insert = _insert_together if atomic else _insert_each
+    known = None if known_path is None else Known(Path(known_path))
+    tally = Tally()
+    unit = "line" if form == "rows" else "event"
     with _opened(file) as lines:
-        rows = read_rows(_readable(lines, source), defaults)
+        readable = _readable(lines, source)
+        if form == "rows":
+            rows = read_rows(readable, defaults)
+        else:
+            rows = _quakes(_READERS[form](b"".join(readable)), source, defaults, known, tally)
         async with database_url(config) as url, open_producer(url, config.database) as producer:
-            tally = await insert(producer, rows, source)
+            tally = await insert(producer, rows, f"{source}, {unit}", tally)
+    if known is not None and not (atomic and tally.refused):
+        known.save()
     say(msgspec.json.encode(tally).decode() if as_json else str(tally))
     return 1 if tally.refused else 0
+
+
+def _quakes(
+    quakes: Iterator[Quake | str], source: str, defaults: Defaults, known: Known | None, tally: Tally
+) -> Iterator[Read]:
+    """Give the rows, one when the one before has been dealt with, as `tally` tells."""
+    try:
+        for row in rows_of(quakes, defaults, known):
+            refused = tally.refused
+            yield row
+            if known is not None and isinstance(row, Row) and tally.refused > refused:
+                known.doubtful = True
+    except NoQuakeError as error:
+        raise OperatorError(f"{source}: {error}") from error
 
 
 def _opened(file: str) -> BinaryIO:
@@ -70,23 +113,21 @@ def _readable(lines: Iterable[bytes], source: str) -> Iterator[bytes]:
         raise OperatorError(f"{source}: cannot be read: {error.strerror}") from error
 
 
-async def _insert_each(producer: Producer, rows: Iterable[Read], source: str) -> Tally:
+async def _insert_each(producer: Producer, rows: Iterable[Read], source: str, tally: Tally) -> Tally:
     """Insert what can be inserted: a bad row does not hold the alert behind it back."""
-    tally = Tally()
     for row in rows:
         await _insert(producer, row, source, tally)
     return tally
 
 
-async def _insert_together(producer: Producer, rows: Iterable[Read], source: str) -> Tally:
-    tally = Tally()
+async def _insert_together(producer: Producer, rows: Iterable[Read], source: str, tally: Tally) -> Tally:
     try:
         async with producer.transaction():
             for row in rows:
                 await _insert(producer, row, source, tally)
                 _require_none_refused(tally)
     except _SpoiltError:
-        complain(f"{source}: nothing was inserted")
+        complain(f"{source.rpartition(',')[0]}: nothing was inserted")
         return Tally(refused=tally.refused)
     return tally
 
@@ -110,4 +151,4 @@ async def _insert(producer: Producer, row: Read, source: str, tally: Tally) -> N
                 tally.already_there += 1
     if problem is not None:
         tally.refused += 1
-        complain(f"{source}, line {row.line}: {printable(problem)}")
+        complain(f"{source} {row.line}: {printable(problem)}")

@@ -1,0 +1,1 @@
+"""Other people's descriptions of earthquakes, read for `dispatcher emit --format`."""
