@@ -18,6 +18,7 @@ from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.ids import DeliveryIds
 from dispatcher.dashboard import Dashboard, DashboardContext
+from dispatcher.dashboard.live import Streams
 from dispatcher.dashboard.visit import BASE
 from dispatcher.store import accounts
 from dispatcher.store.connection import Database as Store
@@ -126,7 +127,9 @@ class Visitor:
 
 
 @asynccontextmanager
-async def dashboard(url: str, config: Config | None = None) -> AsyncIterator[House]:
+async def dashboard(
+    url: str, config: Config | None = None, streams: Streams | None = None
+) -> AsyncIterator[House]:
     """Run the dashboard over the database at `url`."""
     config = config or Config(delivery=Delivery(require_https=True))
     store = Store(url, DatabaseConfig())
@@ -141,7 +144,7 @@ async def dashboard(url: str, config: Config | None = None) -> AsyncIterator[Hou
     }
     app = create_app(ApiContext(**shared))
     context = DashboardContext(**shared)
-    Dashboard(context).add_to(app)
+    Dashboard(context, streams).add_to(app)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

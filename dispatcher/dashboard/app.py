@@ -76,14 +76,15 @@ ROUTES: Final = (
 class Dashboard:
     """Every page, over one context."""
 
-    def __init__(self, context: DashboardContext) -> None:
+    def __init__(self, context: DashboardContext, streams: live.Streams | None = None) -> None:
         self._context = context
+        self._streams = streams or live.Streams()
 
     def add_to(self, app: web.Application) -> None:
         """Serve the pages; streams to browsers end when the application does."""
         files = assets.Assets()
         pages = Pages(files)
-        app[live.STREAMS] = live.Streams()
+        app[live.STREAMS] = self._streams
         app.on_shutdown.append(live.end_streams)
         app.router.add_get(f"{assets.PREFIX}/{{version}}/{{name}}", files.serve)
         for route in ROUTES:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from dispatcher.store import history
 
-PAYLOAD_CHARACTERS: Final = 24_000
-MOST_FACTS: Final = 12  # the newest ones
-_ANSWER_CHARACTERS: Final = 3_000
-_HEADERS_CHARACTERS: Final = 1_500
+PAYLOAD_CHARACTERS: Final = 20_000
+MOST_FACTS: Final = 8  # the newest ones
+_ANSWER_CHARACTERS: Final = 2_400
+_HEADERS_CHARACTERS: Final = 1_200
 _INDENT: Final = "  "
 
 

@@ -39,7 +39,9 @@ async def history_page(visit: Visit) -> web.Response:
         until=moment(given["until"]),
         before=_position(visit.query("cursor")),
         limit=_PER_PAGE,
+        total=False,
     )
+    matching = wanted.state or wanted.type or wanted.since or wanted.until
     found = await history.search(database, webhook.id, wanted)
     kept = {name: value for name, value in given.items() if value}
     older = None
@@ -54,6 +56,7 @@ async def history_page(visit: Visit) -> web.Response:
         given=given,
         bad={name for name in ("since", "until") if given[name] and moment(given[name]) is None},
         narrowed=bool(kept),
+        told=not matching,
         first=wanted.before is None,
         newest="?" + urlencode(kept),
         older=older,

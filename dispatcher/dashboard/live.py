@@ -21,25 +21,33 @@ from dispatcher.store import pulse
 if TYPE_CHECKING:
     from dispatcher.dashboard.visit import Visit
 
-_MOST: Final = 200
-_MOST_OF_KEY: Final = 20
 _EVERY_S: Final = 1.0
 _LIST_EVERY_S: Final = 2.0
-_RECHECK: Final = 15  # looks after which the session is looked at again, and the connection is
 
 
 class Streams:
-    """The streams that are open, by API key, and whether they are to end."""
+    """The streams that are open, by API key, and whether they are to end.
 
-    def __init__(self) -> None:
+    `recheck`: looks after which a stream asks whether its session still is, and shows that it lives.
+    """
+
+    def __init__(self, *, most: int = 200, most_of_key: int = 20, recheck: int = 15) -> None:
         self.ending: Final = asyncio.Event()
+        self.recheck: Final = recheck
+        self._most: Final = most
+        self._most_of_key: Final = most_of_key
         self._open: dict[int, int] = {}
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return sum(self._open.values())
 
     def enter(self, key_id: int) -> bool:
         """Take a place; false where there is none."""
-        if self.ending.is_set() or sum(self._open.values()) >= _MOST:
+        if self.ending.is_set() or self.open >= self._most:
             return False
-        if self._open.get(key_id, 0) >= _MOST_OF_KEY:
+        if self._open.get(key_id, 0) >= self._most_of_key:
             return False
         self._open[key_id] = self._open.get(key_id, 0) + 1
         return True
@@ -107,12 +115,14 @@ async def _follow(visit: Visit, look: Callable[[], Awaitable[str]], every_s: flo
         last, looks = await look(), 0
         await response.write(f"retry: 5000\n\nevent: ready\ndata: {last}\n\n".encode())
         while not await _pause(streams.ending, every_s):
+            if request.transport is None or request.transport.is_closing():
+                break  # the browser left, and nothing is written that would tell
             looks += 1
             now = await look()
             if now != last:
                 last = now
                 await response.write(f"event: changed\ndata: {now}\n\n".encode())
-            if looks % _RECHECK == 0:
+            if looks % streams.recheck == 0:
                 if await entrance.current(visit.context.database, request) is None:
                     break
                 await response.write(b": still here\n\n")
