@@ -48,7 +48,9 @@ def machine_name() -> str:
 
 def software_names() -> str:
     """Name the versions that matter, PostgreSQL's aside."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("aiohttp", "asyncpg", "uvloop", "msgspec"))
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("aiohttp", "asyncpg", "httptools", "msgspec", "uvloop")
+    )
     return f"Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}, {packages}"
 
 
