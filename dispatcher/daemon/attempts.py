@@ -98,10 +98,12 @@ class Attempts:
 
     async def _work(self, first: Pending) -> None:
         pending: Pending | None = first
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
         try:
             while pending is not None:
                 try:
-                    await self._attempt(pending)
+                    await self._attempt(pending, task)
                 except OSError as error:
                     # The sender has no descriptor, memory or thread left: nothing went out.
                     log.error("no resources to send with", error=str(error), in_flight=self._lanes.in_flight)  # noqa: TRY400
@@ -116,7 +118,7 @@ class Attempts:
             if not self._workers:
                 self._none.set()
 
-    async def _attempt(self, pending: Pending) -> None:
+    async def _attempt(self, pending: Pending, task: asyncio.Task[None]) -> None:
         webhook = self._registry.webhooks.get(pending.key.webhook_id)
         reason = _why_not(webhook, test=pending.payload.test)
         if webhook is None or reason is not None:
@@ -149,7 +151,7 @@ class Attempts:
         headers = self._headers(pending, delivery_id, webhook, started_at)
         clock = time.perf_counter()
         outcome = await self._send(
-            Message(webhook.url, headers, pending.payload.body, webhook.ca_certificates)
+            Message(webhook.url, headers, pending.payload.body, webhook.ca_certificates), task
         )
         if outcome is None:
             await self._interrupted(pending, "the lead could not be confirmed in time", dt.timedelta())
@@ -182,10 +184,8 @@ class Attempts:
             fact = cancelled(pending.key, pending.attempt_no + 1, verdict.failures, reason)
         await self._recorder.put(fact, pending)
 
-    async def _send(self, message: Message) -> Outcome | None:
+    async def _send(self, message: Message, task: asyncio.Task[None]) -> Outcome | None:
         """Send; None when the request was cut off."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in a task
         self._sending.add(task)
         try:
             return await self._sender.send(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -126,3 +127,24 @@ def test_no_prefix_where_standard_error_was_redirected(tmp_path: os.PathLike[str
         structlog.get_logger().info("said")
         stream.seek(0)
         assert b"{" == stream.read(1)
+
+
+def test_a_canonical_line_is_written_at_once_where_no_loop_runs(out: io.BytesIO) -> None:
+    """There is nobody who would write it later."""
+    log.canonical_line("attempt", {"attempt": 1})
+    assert ["attempt"] == [json.loads(line)["event"] for line in out.getvalue().splitlines()]
+
+
+async def test_canonical_lines_are_gathered_and_stay_in_order(out: io.BytesIO) -> None:
+    """They are written together, before whatever else is said, and soon in any case."""
+    log.canonical_line("attempt", {"attempt": 1})
+    log.canonical_line("attempt", {"attempt": 2})
+    assert b"" == out.getvalue()
+    structlog.get_logger().warning("something else")
+    log.canonical_line("attempt", {"attempt": 3})
+    expected = ["attempt", "attempt", "something else"]
+    assert expected == [json.loads(line)["event"] for line in out.getvalue().splitlines()]
+    async with asyncio.timeout(10):
+        while len(out.getvalue().splitlines()) < 4:
+            await asyncio.sleep(0.001)
+    assert 3 == json.loads(out.getvalue().splitlines()[-1])["attempt"]
