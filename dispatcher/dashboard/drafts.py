@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from dispatcher.dashboard.visit import Visit
 
 _TEXTS: Final = ("url", "description", "network_ids", "headers", "ca_certificates", "secret", "payload")
+FIELDS: Final = (  # of a webhook, as the form decides them
+    *("url", "description", "events", "network_ids", "filter", "payload", "headers", "ca_certificates"),
+)
 PAYLOADS: Final = ("standard", "full")
 _MOST_EVENTS: Final = 200  # that a form is asked to show again
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from dispatcher.core.webhook import patterns
 from dispatcher.dashboard import acting, finding
-from dispatcher.dashboard.drafts import Draft, blank, of_webhook, read
+from dispatcher.dashboard.drafts import FIELDS, Draft, blank, of_webhook, read
 from dispatcher.dashboard.visit import BASE
 from dispatcher.store import accounts, drills, event_types, webhooks
 from dispatcher.store.vault import new_secret
@@ -75,8 +73,8 @@ async def update(visit: Visit) -> web.Response:
     draft = await read(visit, webhook)
     if draft.fields is None:
         return await _form(visit, draft, webhook, status=422)
-    changes = msgspec.structs.asdict(draft.fields)
-    del changes["active"]  # has buttons of its own
+    # What the form does not show stays as it is: `active` has buttons of its own, the rest is the API's.
+    changes = {name: getattr(draft.fields, name) for name in FIELDS}
     changed = await webhooks.change(
         visit.context.database,
         visit.context.vault,

@@ -113,7 +113,10 @@ async def test_a_webhook_is_edited_paused_and_resumed(visitor: Visitor) -> None:
 
 
 async def test_a_filter_is_kept_by_the_form(visitor: Visitor) -> None:
-    """What was typed comes back in the form, and an edit that touches nothing changes nothing."""
+    """What was typed comes back in the form, and an edit that touches nothing changes nothing.
+
+    What the form does not show, and the API decides, stays as well.
+    """
     texts = {
         "min_magnitude": "4,5",
         "lat": "19.43",
@@ -138,7 +141,15 @@ async def test_a_filter_is_kept_by_the_form(visitor: Visitor) -> None:
             shown: dict[str, Any] = (await response.json())["data"]
             return shown
 
+    beyond = {"ordering": "strict", "coalesce": True, "max_age_s": 600}
+    async with visitor.session.patch(
+        f"{visitor.house.url}/v1/webhooks/{webhook_id}",
+        headers={"Authorization": f"Bearer {key}"},
+        json=beyond,
+    ) as response:
+        assert 200 == response.status
     before = await stored()
+    assert beyond == {name: before[name] for name in beyond}
     assert ("full", 4.5, [170, -20, -170, 20.5], ["GRIL01", "GRIL02"], True) == (
         before["payload"],
         *(before["filter"][name] for name in ("min_magnitude", "bbox", "station_codes", "include_unknown")),
