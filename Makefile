@@ -60,6 +60,10 @@ bench: setup ## Measure, each figure beside its baseline in the same run
 deb: setup ## Build the Debian package into dist/, of what `make setup` has installed
 	@$(bin)/python packages/build_deb.py
 
+.PHONY: sbom
+sbom: setup ## Write dist/sbom.json: every locked package, for scanners
+	@$(bin)/python packages/build_sbom.py
+
 .PHONY: lock
 lock: ## Renew requirements.lock (needs uv; UPGRADE=1 takes newer versions)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

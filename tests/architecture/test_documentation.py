@@ -150,3 +150,13 @@ def test_decisions_have_their_form() -> None:
             part for part in ("Status:", "## Context", "## Decision", "## Consequences") if part not in text
         ]
         assert [] == missing, note.name
+
+
+def test_the_index_leads_to_every_page() -> None:
+    """docs/README.md: a page that is not listed is not found. Decisions are listed by their folder."""
+    docs = ROOT / "docs"
+    index = (docs / "README.md").read_text("utf-8")
+    pages = {str(page.relative_to(docs)) for page in docs.rglob("*.md")} - {"README.md"}
+    assert [] == sorted(
+        page for page in pages if f"]({page})" not in index and not page.startswith("decisions/")
+    )

@@ -121,6 +121,21 @@ def test_an_installed_dispatcher_finds_its_schema(wheel: Path, tmp_path: Path) -
     assert (ROOT / "schema.sql").read_bytes() == ran.stdout
 
 
+def test_the_bill_of_materials_holds_what_is_locked(tmp_path: Path) -> None:
+    """Each package with its hashes; what operators run is told from what only developers do."""
+    script = ROOT / "packages" / "build_sbom.py"
+    subprocess.run([sys.executable, script, tmp_path / "sbom.json"], check=True, capture_output=True)
+    document = json.loads((tmp_path / "sbom.json").read_text("utf-8"))
+    parts = {one["name"]: one for one in document["components"]}
+    locked = set(re.findall(r"^([a-zA-Z0-9._-]+)(?:\[[^]]*\])?==", LOCK, re.MULTILINE))
+    assert {name.lower().replace("_", "-").replace(".", "-") for name in locked} == set(parts)
+    assert [] == [name for name, one in parts.items() if not one["hashes"]]
+    assert ("required", "required") == (parts["asyncpg"]["scope"], parts["cffi"]["scope"])
+    assert ("excluded", "excluded") == (parts["pytest"]["scope"], parts["mypy"]["scope"])
+    assert ("CycloneDX", "1.5") == (document["bomFormat"], document["specVersion"])
+    assert __version__ == document["metadata"]["component"]["version"]
+
+
 def test_make_help_lists_every_command() -> None:
     """Each from its own comment."""
     commands = re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
