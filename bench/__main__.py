@@ -19,6 +19,7 @@ from bench.machine import cores
 from bench.plot import draw
 from bench.report import PLOT, details, table, write
 from bench.scale import measure_scale
+from bench.scenarios.history import measure_history
 from bench.scenarios.latency import QUIET, Latency
 from bench.scenarios.matching import Matching
 from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, SLOW, SLOW_WEBHOOKS, Throughput
@@ -41,7 +42,12 @@ def main() -> None:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two short rounds, to see that it works")
-    parser.add_argument("--only", choices=("small", "scale"), help="one half of it; writes nothing")
+    parser.add_argument(
+        "--only",
+        choices=("small", "scale", "history"),
+        help="one part of it; writes nothing. `history`, ten million deliveries long, is run by itself only",
+    )
+    parser.add_argument("--facts", type=int, default=10_000_000, help="how long `--only history` is")
     parser.add_argument(
         "--output", type=Path, help="folder of the results (default: bench/, none with --quick or --only)"
     )
@@ -49,6 +55,9 @@ def main() -> None:
     rounds = QUICK if parsed.quick else FULL
     whole = not parsed.quick and parsed.only is None
     output: Path | None = parsed.output or (_HERE if whole else None)
+    if parsed.only == "history":
+        print(uvloop.run(measure_history(parsed.facts)))
+        return
     uvloop.run(_bench(rounds, output, parsed.only, " ".join(["python -m bench", *sys.argv[1:]])))
 
 

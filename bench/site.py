@@ -44,12 +44,16 @@ class Site:
         producer: asyncpg.Connection,
         sink: Child,
         baseline: Child,
+        directory: Path,
+        core: int,
     ) -> None:
         self.database_url: Final = database_url
         self.postmaster_pid: Final = postmaster_pid
         self.producer: Final = producer
         self.sink: Final = sink
         self.baseline: Final = baseline
+        self._directory = directory
+        self._core = core
         self.sink_url = ""
         self.secret: Final = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
         self.vault_key: Final = secrets.token_bytes(32)
@@ -72,6 +76,12 @@ class Site:
                 )
         await database.close()
 
+    def serving(self) -> contextlib.AbstractAsyncContextManager[Dispatcher]:
+        """Run a dispatcher for a block."""
+        return running_dispatcher(
+            self._directory, core=self._core, database_url=self.database_url, vault_key=self.vault_key
+        )
+
     def postgresql_cpu_s(self) -> float:
         """Give the CPU time that PostgreSQL has used, but for the session that inserts events."""
         return family_cpu_s(self.postmaster_pid) - cpu_s(self.producer.get_server_pid())
@@ -93,8 +103,11 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def running_site(plan: Mapping[str, int]) -> AsyncIterator[Site]:
-    """Run everything for the block, with `plan` webhooks for each series; leaves nothing behind."""
+async def running_site(plan: Mapping[str, int], *, serve: bool = True) -> AsyncIterator[Site]:
+    """Run everything for the block, with `plan` webhooks for each series; leaves nothing behind.
+
+    Without `serve` there is no dispatcher yet.
+    """
     measured, other = cores()
     os.sched_setaffinity(0, {other})  # of ourselves, and so of PostgreSQL
     async with _directory() as directory, _postgresql(directory / "var") as (url, postmaster_pid):
@@ -111,11 +124,14 @@ async def running_site(plan: Mapping[str, int]) -> AsyncIterator[Site]:
                     producer=producer,
                     sink=sink,
                     baseline=baseline,
+                    directory=directory,
+                    core=measured,
                 )
                 await site.subscribe(plan)
-                async with running_dispatcher(
-                    directory, core=measured, database_url=url, vault_key=site.vault_key
-                ) as site.dispatcher:
+                if serve:
+                    async with site.serving() as site.dispatcher:
+                        yield site
+                else:
                     yield site
         finally:
             await producer.close()

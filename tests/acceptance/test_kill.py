@@ -22,7 +22,7 @@ async def killed_during_a_replay(url: str, directory: Path, seed: int, kills: in
         await world.subscribe(["event.*"], moody(world.rng, 0.2))
         settings = {
             "DELIVERY__RETRY_DELAYS_S": RETRY_DELAYS_S,
-            "DELIVERY__MAX_QUEUED_PER_WEBHOOK": "64",  # so that deliveries also wait in the database
+            "DELIVERY__MAX_QUEUED": "200",  # so that deliveries also wait in the database
         }
         async with daemons(url, directory, **settings) as house:
             daemon = await house.start()

@@ -34,7 +34,7 @@ async def test_real_traffic_is_clean_while_it_flows_and_after(database: Database
         await world.subscribe(["event.*"], moody(world.rng, 0.5))
         settings = {
             "DELIVERY__RETRY_DELAYS_S": RETRY_DELAYS_S,
-            "DELIVERY__MAX_QUEUED_PER_WEBHOOK": "16",
+            "DELIVERY__MAX_QUEUED": "50",
         }
         async with daemons(database.url, tmp_path, **settings) as house:
             daemon = await house.start()
