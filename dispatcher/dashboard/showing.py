@@ -9,6 +9,7 @@ from dispatcher.core.webhook import shown_headers
 from dispatcher.dashboard import acting, clipping, finding
 from dispatcher.dashboard.charts import Charts
 from dispatcher.dashboard.delivering import rows
+from dispatcher.dashboard.maps import Map
 from dispatcher.store import attempts, history, recoveries
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ async def show(visit: Visit) -> web.Response:
         charts=Charts(statistics, visit.speech),
         span=span,
         spans=_SPANS,
+        map=Map(webhook.filter, await attempts.epicentres(database, webhook.id)),
         rows=rows(found.rows, visit.context.ids),
         last=last,
         last_id=None if last is None else visit.context.ids.encode(last.key),

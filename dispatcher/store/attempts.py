@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _RECENT: Final = 24
 _LOOKED_AT: Final = 5_000
+_PLACES: Final = 60  # deliveries that are looked through for them
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -60,6 +61,16 @@ class LastFailure(msgspec.Struct, frozen=True):
     error_class: str
     error_message: str | None
     answer: str
+
+
+class Epicentre(msgspec.Struct, frozen=True):
+    """Where an event was, as its producer wrote it."""
+
+    occurred_at: dt.datetime
+    longitude: float
+    latitude: float
+    magnitude: float | None
+    place: str
 
 
 async def recent(database: Database, webhook_ids: Sequence[WebhookId]) -> dict[WebhookId, list[bool]]:
@@ -115,3 +126,17 @@ async def last_failure(database: Database, webhook_id: WebhookId) -> LastFailure
         row["error_message"],
         (row["response_body"] or b"").decode(errors="replace"),
     )
+
+
+async def epicentres(database: Database, webhook_id: WebhookId) -> list[Epicentre]:
+    """Give where the events of a webhook's last deliveries were, the newest first."""
+    return [
+        Epicentre(
+            row["occurred_at"],
+            float(row["longitude"]),
+            float(row["latitude"]),
+            None if row["magnitude"] is None else float(row["magnitude"]),
+            row["place"] or "",
+        )
+        for row in await database.fetch("epicentres", webhook_id, _PLACES)
+    ]

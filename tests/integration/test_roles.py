@@ -14,6 +14,7 @@ import pytest
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.delivery import Kind, State
 from dispatcher.core.lanes import Lane
+from dispatcher.dashboard.visit import BASE
 from dispatcher.store import accounts
 from dispatcher.store.connection import Database as Store
 from dispatcher.store.installation import Installation
@@ -22,6 +23,7 @@ from dispatcher.store.producer import NewEvent, Written, open_producer
 from dispatcher.store.schema import require_schema
 from dispatcher.store.streaks import Streaks
 from dispatcher.store.wakeup import Wakeup
+from tests.dashboard import dashboard
 from tests.management import management
 from tests.parts import DETECTED, VAULT, attempted, detected, failed, insert, new_webhook, parts, refused
 from tests.postgres import Database
@@ -221,7 +223,7 @@ async def test_daemon_rescues(database: Database, daemon: Login) -> None:
 
 
 async def test_daemon_serves_the_api_and_keeps_house(database: Database, daemon: Login) -> None:
-    """Keys, webhooks, tests, history; partitions made ahead."""
+    """Keys, webhooks, tests, history, pages and sessions; partitions made ahead."""
     async with management(daemon.url) as api:
         webhook = (await api.new_webhook())["id"]
         assert 200 == (await api.ask("PATCH", f"/v1/webhooks/{webhook}", {"active": False})).status
@@ -229,6 +231,9 @@ async def test_daemon_serves_the_api_and_keeps_house(database: Database, daemon:
         assert 200 == (await api.ask("GET", f"/v1/webhooks/{webhook}/deliveries")).status
         assert 200 == (await api.ask("GET", "/v1/event-types")).status
         assert 204 == (await api.ask("DELETE", f"/v1/webhooks/{webhook}")).status
+    async with dashboard(daemon.url) as house, house.visitor() as visitor:
+        assert 200 == (await visitor.get(f"{BASE}/{await visitor.new_webhook()}")).status
+        await visitor.post("/settings/logout")
     store = Store(daemon.url, DatabaseConfig())
     try:
         assert await accounts.create_organization(store, "another", network_ids=["net_a"])

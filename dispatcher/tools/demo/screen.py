@@ -125,5 +125,7 @@ class Screen:
             f"  echo {shlex.quote(sensor)} | {shlex.join([program, 'emit', 'sensor.offline', *config])}",
             f"  {shlex.join([program, 'history', '--follow', *config])}",
             f"  curl -H 'Authorization: Bearer {key}' {daemon.api_url}/v1/webhooks",
+            self._paint("In a browser, the dashboard:", "bold"),
+            f"  {daemon.api_url}/ and log in with {key}",
             "Ctrl-C ends everything and removes its files.",
         )
