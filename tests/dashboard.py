@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class Visitor:
             page = await self.get(BASE)
             given = dict(form)
             form += [(name, value) for name, value in page.hidden.items() if name not in given]
-            form += [("once", f"mark {len(form)} {id(form)} {path}")] if "once" not in dict(form) else []
+            form += [("once", secrets.token_hex(16))] if "once" not in dict(form) else []
         async with self.session.post(
             self.house.url + path, data=form, allow_redirects=follow, headers=headers
         ) as response:
