@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import logging
@@ -17,6 +16,7 @@ import structlog
 
 from dispatcher.config import Log
 from dispatcher.telemetry import log
+from tests.postgres import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -131,12 +131,14 @@ def test_no_prefix_where_standard_error_was_redirected(tmp_path: os.PathLike[str
 
 def test_a_canonical_line_is_written_at_once_where_no_loop_runs(out: io.BytesIO) -> None:
     """There is nobody who would write it later."""
+    log.configure(Log(), out, {})
     log.canonical_line("attempt", {"attempt": 1})
     assert ["attempt"] == [json.loads(line)["event"] for line in out.getvalue().splitlines()]
 
 
 async def test_canonical_lines_are_gathered_and_stay_in_order(out: io.BytesIO) -> None:
     """They are written together, before whatever else is said, and soon in any case."""
+    log.configure(Log(), out, {})
     log.canonical_line("attempt", {"attempt": 1})
     log.canonical_line("attempt", {"attempt": 2})
     assert b"" == out.getvalue()
@@ -144,7 +146,5 @@ async def test_canonical_lines_are_gathered_and_stay_in_order(out: io.BytesIO) -
     log.canonical_line("attempt", {"attempt": 3})
     expected = ["attempt", "attempt", "something else"]
     assert expected == [json.loads(line)["event"] for line in out.getvalue().splitlines()]
-    async with asyncio.timeout(10):
-        while len(out.getvalue().splitlines()) < 4:
-            await asyncio.sleep(0.001)
+    await wait_for(lambda: 4 == len(lines(out)), "the gathered line")
     assert 3 == json.loads(out.getvalue().splitlines()[-1])["attempt"]
