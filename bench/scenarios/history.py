@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from bench.feed import Feed
 from bench.figures import Figure
 from bench.report import table
 from bench.site import Site, running_site
@@ -26,6 +27,7 @@ from dispatcher.store.connection import Database
 from dispatcher.store.recent import Recent
 
 _SERIES: Final = "past"
+_EMPTY: Final = "empty"
 _WEBHOOKS: Final = 10
 _UNFINISHED: Final = 10_000
 _DAYS: Final = 80
@@ -44,11 +46,12 @@ _MESSAGES: Final = """
     insert into message (day, outbox_id, lane, batch, type, occurred_at, recorded_at, fan_out, body)
     select day, id, lane, case when id > $1 then 2 else 1 end, type, occurred_at, recorded_at, $2,
            convert_to(data::text, 'UTF8')
-      from outbox
+      from outbox where network_id = $3
 """
 _DELIVERIES: Final = """
     insert into delivery (day, outbox_id, webhook_id, lane, run_id)
-    select o.day, o.id, w.id, o.lane, $1 from outbox o cross join webhook w
+    select o.day, o.id, w.id, o.lane, $1
+      from outbox o cross join webhook w where w.active and o.network_id = $2
 """
 _FACTS: Final = """
     insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, state, trigger, failures,
@@ -57,7 +60,7 @@ _FACTS: Final = """
     select o.day, o.id, w.id, 1, 2, 'attempted', 'delivered', 'first', 0,
            $1, o.recorded_at, o.recorded_at, 12.5, 200, '192.0.2.1:443',
            '[["Content-Type","application/json"]]', '[["Content-Length","2"]]', 'ok', false, '{}'
-      from outbox o cross join webhook w where o.id <= $2
+      from outbox o cross join webhook w where w.active and o.id <= $2 and o.network_id = $3
 """
 _POSITIONS: Final = """
     insert into tail_position (lane, batch, run_id, done, target, xid, outbox_id, system_id)
@@ -80,8 +83,9 @@ async def measure_history(facts: int) -> str:
         print(f"{time.monotonic() - started:6.1f} s  {what}", flush=True)
 
     async with running_site({_SERIES: _WEBHOOKS}, serve=False) as site:
+        empty_s = await _start_empty(site, say)
         await _write_past(site.producer, facts, say)
-        figures = await _start(site, say)
+        figures = await _start(site, empty_s, say)
         figures += await _read(site, say)
         stored: str = await site.producer.fetchval(
             "select pg_size_pretty(pg_database_size(current_database()))"
@@ -91,7 +95,8 @@ async def measure_history(facts: int) -> str:
 
 async def _write_past(connection: asyncpg.Connection, facts: int, say: Callable[[str], None]) -> None:
     events = (facts + _UNFINISHED) // _WEBHOOKS
-    finished = facts // _WEBHOOKS
+    # The last event that is finished; before them stands that of the start without history.
+    last = facts // _WEBHOOKS + await connection.fetchval("select max(id) from outbox")
     run_id = await connection.fetchval(
         "insert into run (owner, version) values ('a machine that is gone', 'bench') returning id"
     )
@@ -103,9 +108,9 @@ async def _write_past(connection: asyncpg.Connection, facts: int, say: Callable[
     await connection.execute("set session_replication_role = replica; set synchronous_commit = off")
     steps: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
         (f"{events:,} events", _EVENTS, (_SERIES, events, _DAYS)),
-        ("messages", _MESSAGES, (finished, _WEBHOOKS)),
-        ("deliveries", _DELIVERIES, (run_id,)),
-        ("facts", _FACTS, (run_id, finished)),
+        ("messages", _MESSAGES, (last, _WEBHOOKS, _SERIES)),
+        ("deliveries", _DELIVERIES, (run_id, _SERIES)),
+        ("facts", _FACTS, (run_id, last, _SERIES)),
         ("positions", _POSITIONS, (run_id,)),
         ("checkpoints", _CHECKPOINTS, (run_id,)),
     )
@@ -118,7 +123,21 @@ async def _write_past(connection: asyncpg.Connection, facts: int, say: Callable[
     say("vacuumed")
 
 
-async def _start(site: Site, say: Callable[[str], None]) -> list[Figure]:
+async def _start_empty(site: Site, say: Callable[[str], None]) -> float:
+    """Give how many seconds a start takes to the first request where there is no history."""
+    feed = Feed(site, _EMPTY, 1)
+    await site.subscribe({_EMPTY: 1})
+    await feed.insert(1)
+    began = time.monotonic_ns()
+    async with site.serving():
+        await feed.drained()
+        first_s: float = (await site.sink.ask("first", series=_EMPTY) - began) / 1e9
+    await site.producer.execute("update webhook set active = false where $1 = any (network_ids)", _EMPTY)
+    say(f"without history: first request after {first_s:.2f} s")
+    return first_s
+
+
+async def _start(site: Site, empty_s: float, say: Callable[[str], None]) -> list[Figure]:
     began = time.monotonic_ns()
     async with site.serving():
         ready_s = (time.monotonic_ns() - began) / 1e9
@@ -140,7 +159,7 @@ async def _start(site: Site, say: Callable[[str], None]) -> list[Figure]:
         await _until(lambda: site.producer.fetchval(delivered))
         say("all of them delivered, each recorded")
     return [
-        _figure("start to first request after kill -9 ÷ 2 s", first_s, 2.0),
+        _figure("start to first request after kill -9 ÷ without history or crash", first_s, empty_s, 2.0),
         _figure("recovery of the unfinished deliveries ÷ 2 s", rescue_s, 2.0),
     ]
 
@@ -174,12 +193,12 @@ async def _read(site: Site, say: Callable[[str], None]) -> list[Figure]:
             await ask()
             spans.append(time.perf_counter() - began)
         say(f"{name}: {spans[0] * 1e3:.1f} ms at first, then {median(spans) * 1e3:.1f} ms")
-        figures.append(_figure(f"{name} ÷ 100 ms", spans[0], 0.1))
+        figures.append(_figure(f"{name} ÷ 100 ms", median(spans), 0.1))
     await database.close()
     return figures
 
 
-def _figure(name: str, ours_s: float, limit_s: float) -> Figure:
+def _figure(name: str, ours_s: float, beside_s: float, goal: float = 1.0) -> Figure:
     return Figure(
-        name=name, unit="ms", ours=[ours_s * 1e3], beside=[limit_s * 1e3], bound="at most", goal=1.0
+        name=name, unit="ms", ours=[ours_s * 1e3], beside=[beside_s * 1e3], bound="at most", goal=goal
     )
