@@ -216,6 +216,7 @@ create table webhook (
     payload            text not null default 'standard' check (payload in ('standard', 'full')),
     coalesce           boolean not null default false,  -- revisions that wait give way to newer ones
     max_age_s          integer check (max_age_s > 0),   -- older events are not sent any more
+    settle_s           integer check (settle_s > 0),    -- sensor.offline is told if it lasts so long
     ordering           text not null default 'subject' check (ordering in ('subject', 'strict', 'none')),
     headers            bytea,           -- encrypted, like the secrets: tokens may be among them
     ca_certificates    text,            -- PEM: trusted instead of the system's authorities
@@ -325,7 +326,9 @@ create table delivery_event (
     webhook_id         bigint not null,
     attempt_no         integer not null check (attempt_no > 0),
     step               smallint not null check (step between 0 and 2),
-    kind               text not null check (kind in ('requested', 'cancelled', 'superseded', 'expired', 'attempted', 'interrupted')),
+    kind               text not null check (kind in (
+                           'requested', 'postponed', 'cancelled', 'superseded', 'expired', 'withheld', 'attempted',
+                           'interrupted')),
     state              text not null check (state in ('pending', 'delivered', 'failed', 'cancelled')),
     trigger            text check (trigger in ('first', 'retry', 'manual', 'recover', 'test')),
     failures           smallint not null default 0,  -- attempts of the schedule used up so far

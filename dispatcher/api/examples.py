@@ -76,6 +76,7 @@ _WEBHOOK_SHOWN: Final = shapes.Webhook(
     ordering="subject",
     coalesce=False,
     max_age_s=None,
+    settle_s=None,
     network_ids=None,
     headers={},
     ca_certificates=None,

@@ -32,6 +32,7 @@ from dispatcher.api.vocabulary import (
     RecoveryStatus,
     RoutingReason,
     Secret,
+    Settle,
     Status,
     Timestamp,
     Url,
@@ -77,6 +78,7 @@ class CreateWebhook(msgspec.Struct, frozen=True):
     ordering: Ordering = "subject"
     coalesce: Coalesce = False
     max_age_s: MaxAge | None = None
+    settle_s: Settle | None = None
     headers: Headers | None = None
     ca_certificates: Certificates | None = None
     network_ids: NetworkIds | None = None
@@ -98,6 +100,7 @@ class UpdateWebhook(msgspec.Struct, frozen=True):
     ordering: Ordering | UnsetType = UNSET
     coalesce: Coalesce | UnsetType = UNSET
     max_age_s: MaxAge | UnsetType | None = UNSET
+    settle_s: Settle | UnsetType | None = UNSET
     headers: Headers | UnsetType | None = UNSET
     ca_certificates: Certificates | UnsetType | None = UNSET
     network_ids: NetworkIds | UnsetType | None = UNSET
@@ -154,6 +157,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     ordering: Ordering
     coalesce: Coalesce
     max_age_s: int | None
+    settle_s: int | None
     network_ids: tuple[str, ...] | None
     headers: dict[str, str]  # values that look like credentials are hidden
     ca_certificates: str | None

@@ -126,6 +126,14 @@ Coalesce: TypeAlias = Annotated[
     bool,
     Meta(description="Revisions that wait for their turn and were never attempted give way to a newer one"),
 ]
+Settle: TypeAlias = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=3600,
+        description="Seconds for which a sensor must stay offline before sensor.offline is sent",
+    ),
+]
 MaxAge: TypeAlias = Annotated[
     int,
     Meta(

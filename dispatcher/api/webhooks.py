@@ -48,6 +48,7 @@ _FIELDS: Final = (
     "ordering",
     "coalesce",
     "max_age_s",
+    "settle_s",
     "active",
 )
 _DEFAULTS: Final[Mapping[str, Any]] = {"description": "", "headers": {}}  # what null resets them to
@@ -178,6 +179,7 @@ def shape(row: webhooks.Webhook) -> Webhook:
         ordering=row.ordering,
         coalesce=row.coalesce,
         max_age_s=row.max_age_s,
+        settle_s=row.settle_s,
         network_ids=row.network_ids,
         headers=shown_headers(row.headers),
         ca_certificates=row.ca_certificates,

@@ -6,8 +6,8 @@
     (created) pending ──attempted, 2xx──────────────▶ delivered ──┤
                  │ ▲ └──attempted, no retry left────▶ failed ─────┤
                  │ │    cancelled, superseded ──────▶ cancelled ──┘
-                 └─┘    expired
-          attempted, a retry is due │ interrupted (our own fault: uses up no attempt)
+                 └─┘    expired, withheld
+          attempted, a retry is due │ interrupted (our own fault: uses up no attempt) │ postponed
 
 A fact's place is (attempt_no, step): a request for an attempt, the closing of the delivery without it, the
 attempt itself. Delivered is for ever: whatever is tried afterwards by hand, the receiver has it.
@@ -39,9 +39,11 @@ class Kind(enum.StrEnum):
     """What a fact says."""
 
     REQUESTED = "requested"
+    POSTPONED = "postponed"  # it waits whether what it tells of lasts
     CANCELLED = "cancelled"  # its webhook was deactivated or deleted
     SUPERSEDED = "superseded"  # a newer revision took its place
     EXPIRED = "expired"  # it became too old to matter
+    WITHHELD = "withheld"  # what it tells of did not last
     ATTEMPTED = "attempted"
     INTERRUPTED = "interrupted"
 
@@ -56,9 +58,11 @@ class Trigger(enum.StrEnum):
     TEST = "test"
 
 
-CLOSING: Final = frozenset({Kind.CANCELLED, Kind.SUPERSEDED, Kind.EXPIRED})  # without the attempt
+# They end a delivery without the attempt.
+CLOSING: Final = frozenset({Kind.CANCELLED, Kind.SUPERSEDED, Kind.EXPIRED, Kind.WITHHELD})
 STEP: Final = {
     Kind.REQUESTED: 0,
+    Kind.POSTPONED: 0,
     **dict.fromkeys(CLOSING, 1),
     Kind.ATTEMPTED: 2,
     Kind.INTERRUPTED: 2,
@@ -143,13 +147,13 @@ def _step(state: State, fact: Fact) -> State:
     match fact.kind:
         case Kind.REQUESTED:
             return State.PENDING
-        case Kind.CANCELLED | Kind.SUPERSEDED | Kind.EXPIRED:
+        case Kind.CANCELLED | Kind.SUPERSEDED | Kind.EXPIRED | Kind.WITHHELD:
             if state is not State.PENDING:
                 raise IllegalFact(f"a {state} delivery cannot be {fact.kind}")
             return State.CANCELLED
-        case Kind.INTERRUPTED:
+        case Kind.INTERRUPTED | Kind.POSTPONED:
             if state is not State.PENDING:
-                raise IllegalFact(f"a {state} delivery cannot be interrupted")
+                raise IllegalFact(f"a {state} delivery cannot be {fact.kind}")
             return State.PENDING
         case Kind.ATTEMPTED:
             if state is State.CANCELLED:

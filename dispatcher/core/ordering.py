@@ -76,8 +76,13 @@ class Order:
         else:
             insort(line.waiting, pending, key=_place)
 
-    def settled(self, pending: Pending, due_at: dt.datetime | None, now: dt.datetime) -> bool:
-        """Note that a delivery's fact is durable, and when it is due again; true where others go now."""
+    def settled(
+        self, pending: Pending, due_at: dt.datetime | None, now: dt.datetime, *, postponed: bool = False
+    ) -> bool:
+        """Note that a delivery's fact is durable, and when it is due again; true where others go now.
+
+        `postponed`: others wait until then, however long that is.
+        """
         key = _key(pending)
         if key is None:
             return False
@@ -93,7 +98,7 @@ class Order:
             del line.out[outbox_id]
         elif self._ordering(pending.key.webhook_id) == "strict" and pending.lane is not Lane.RECOVERY:
             line.out[outbox_id] = _NEVER
-        elif due_at - now <= PATIENCE:
+        elif postponed or due_at - now <= PATIENCE:
             expires_at = max(due_at, now) + _LATE
             line.out[outbox_id] = expires_at
             heapq.heappush(self._expiries, (expires_at, outbox_id, key))
@@ -109,6 +114,14 @@ class Order:
             return None
         same = (one.key.outbox_id for one in line.waiting if one.payload.type == pending.payload.type)
         return max(same, default=None)
+
+    def take_behind(self, pending: Pending, event_type: str) -> Pending | None:
+        """Take the delivery that waits next out of the line, where it is of this type: it is not sent."""
+        key = _key(pending)
+        line = None if key is None else self._lines.get(key)
+        if not isinstance(line, _Line) or not line.waiting or line.waiting[0].payload.type != event_type:
+            return None
+        return line.waiting.pop(0)
 
     def expect(self, webhook_id: WebhookId, subject: str, outbox_id: OutboxId) -> None:
         """Note a retry to come of a webhook of strict order, which an earlier run put on the schedule."""

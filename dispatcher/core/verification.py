@@ -15,7 +15,7 @@ import msgspec
 from dispatcher.core.delivery import Fact, IllegalFact, Kind, State, Trigger, fold
 
 _SCHEDULE: Final = frozenset({Trigger.FIRST, Trigger.RETRY})
-_ALWAYS_DUE: Final = frozenset({Kind.REQUESTED, Kind.INTERRUPTED})
+_ALWAYS_DUE: Final = frozenset({Kind.REQUESTED, Kind.INTERRUPTED, Kind.POSTPONED})
 
 
 class RecordedFact(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from dispatcher.core.outcome import NoAnswer, Outcome
 from dispatcher.core.retry import after_own_fault
 from dispatcher.daemon.ended import Ended
 from dispatcher.daemon.recorder import Recorder
-from dispatcher.daemon.relevance import irrelevant
+from dispatcher.daemon.relevance import irrelevant, without_attempt
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.ledger import FactRow, cancelled
 from dispatcher.store.registry import Webhook
@@ -134,18 +134,11 @@ class Attempts:
             return
         started_at = utc_now()
         if webhook.judges_relevance:
-            closing = irrelevant(pending, webhook, self._order, started_at)
-            if closing is not None:
+            found = irrelevant(pending, webhook, self._order, started_at)
+            if found is not None:
                 self._lanes.landed(pending)
-                fact = cancelled(
-                    pending.key,
-                    pending.attempt_no,
-                    pending.failures,
-                    closing.reason,
-                    pending.state,
-                    kind=closing.kind,
-                )
-                await self._recorder.put(fact, pending)
+                for fact, closed in without_attempt(pending, found):
+                    await self._recorder.put(fact, closed)
                 return
         delivery_id = self._ids.encode(pending.key)
         headers = self._headers(pending, delivery_id, webhook, started_at)

@@ -225,6 +225,6 @@ def _lane(row: DueRow) -> Lane:
     """Give the lane of a due attempt: a first attempt that a crash interrupted keeps its own."""
     if row.trigger in {Trigger.MANUAL, Trigger.RECOVER}:
         return Lane.RECOVERY
-    if row.kind is Kind.INTERRUPTED and row.trigger in {Trigger.FIRST, Trigger.TEST}:
+    if row.kind in {Kind.INTERRUPTED, Kind.POSTPONED} and row.trigger in {Trigger.FIRST, Trigger.TEST}:
         return Lane(row.lane)
     return Lane.RETRY

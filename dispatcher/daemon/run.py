@@ -18,6 +18,7 @@ from typing import Final
 
 import structlog
 
+from dispatcher.core.delivery import Kind
 from dispatcher.core.errors import DrainExpired, LeaseLost
 from dispatcher.core.ids import RunId
 from dispatcher.core.lanes import TAILED, Lane, Lanes, Limits, Payload, Pending
@@ -232,7 +233,7 @@ class Run:
 
     async def _expect_retries(self) -> None:
         """Let what is strictly ordered wait for the retries that earlier runs left on the schedule."""
-        for row in await self._backlog.strict_retries():
+        for row in await self._backlog.awaited():
             payload = Payload(row.type, row.body, row.recorded_at, test=row.test)
             if payload.subject is not None and not payload.test:
                 self._order.expect(row.key.webhook_id, payload.subject, row.key.outbox_id)
@@ -267,7 +268,9 @@ class Run:
     def _durable(self, pending: Pending, fact: FactRow) -> None:
         """Free the room of an attempt whose fact is durable, and put its retry on the schedule."""
         self.lanes.settled(pending)
-        if self._order.settled(pending, fact.next_attempt_at, utc_now()):
+        if self._order.settled(
+            pending, fact.next_attempt_at, utc_now(), postponed=fact.kind is Kind.POSTPONED
+        ):
             self._attempts.pump()
         if self._order.next_expiry is not None:
             self._patient.set()

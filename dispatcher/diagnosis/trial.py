@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S: Final = 0.1
 _QUEUE_S: Final = 10.0  # granted beside the timeout: the dispatcher may be busy
-_ENDED: Final = {"attempted", "interrupted", "cancelled", "superseded", "expired"}
+_ENDED: Final = {"attempted", "interrupted", "cancelled", "superseded", "expired", "withheld"}
 
 
 async def send_test(

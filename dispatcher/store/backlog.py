@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -11,6 +12,8 @@ import msgspec
 from dispatcher.core.delivery import Kind, State, Trigger
 from dispatcher.core.ids import DeliveryKey, OutboxId, RunId, WebhookId
 from dispatcher.store.transaction import Statements
+
+_SAME_ATTEMPT: Final = {Kind.REQUESTED, Kind.POSTPONED}  # the attempt that they speak of is still to be made
 
 
 class WaitingRow(msgspec.Struct, frozen=True):
@@ -73,9 +76,9 @@ class Backlog:
             for row in rows
         ]
 
-    async def strict_retries(self) -> list[WaitingRow]:
-        """Give the retries to come of the webhooks whose order is strict; of very many the earliest ones."""
-        rows = await self._link.fetch("strict_retries")
+    async def awaited(self) -> list[WaitingRow]:
+        """Give what comes again and is waited for (`Order.expect`); of very many the earliest."""
+        rows = await self._link.fetch("awaited")
         return [
             WaitingRow(
                 DeliveryKey(row["day"], row["outbox_id"], row["webhook_id"]),
@@ -168,7 +171,7 @@ class Backlog:
 def _due(row: asyncpg.Record) -> DueRow:
     kind = Kind(row["kind"])
     # A request has reserved its number; after an attempt, made or interrupted, comes the next one.
-    attempt_no = row["attempt_no"] if kind is Kind.REQUESTED else row["attempt_no"] + 1
+    attempt_no = row["attempt_no"] if kind in _SAME_ATTEMPT else row["attempt_no"] + 1
     trigger = Trigger.RETRY if kind is Kind.ATTEMPTED else Trigger(row["trigger"])
     return DueRow(
         key=DeliveryKey(row["day"], row["outbox_id"], row["webhook_id"]),

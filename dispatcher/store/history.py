@@ -26,7 +26,9 @@ COUNTED: Final = 10_000  # deliveries are counted, and searched for one page, up
 _DAY: Final = dt.timedelta(days=1)
 
 State = Literal["pending", "delivered", "failed", "cancelled"]
-Kind = Literal["attempted", "interrupted", "requested", "cancelled", "superseded", "expired"]
+Kind = Literal[
+    "attempted", "interrupted", "requested", "postponed", "cancelled", "superseded", "expired", "withheld"
+]
 Trigger = Literal["first", "retry", "manual", "recover", "test"]
 
 

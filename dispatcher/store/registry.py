@@ -46,6 +46,7 @@ class Webhook(msgspec.Struct, frozen=True):
     ordering: Ordering
     coalesce: bool
     max_age_s: int | None
+    settle_s: int | None
     headers: tuple[tuple[str, str], ...]
     ca_certificates: str  # PEM; empty: the system's authorities are trusted
     active: bool
@@ -76,7 +77,7 @@ class Webhook(msgspec.Struct, frozen=True):
     @property
     def judges_relevance(self) -> bool:
         """Say whether deliveries may end without an attempt because they do not matter any more."""
-        return self.coalesce or self.max_age_s is not None
+        return self.coalesce or self.max_age_s is not None or self.settle_s is not None
 
     def signer_at(self, now: dt.datetime) -> Signer:
         """Give the signer that is in force: the old secret until the rotation's grace is over."""
@@ -138,7 +139,10 @@ class Registry:
     def ordering_of(self, webhook_id: WebhookId) -> Ordering:
         """Give the order in which a webhook is told of one subject."""
         webhook = self.webhooks.get(webhook_id)
-        return "subject" if webhook is None else webhook.ordering
+        if webhook is None:
+            return "subject"
+        # Whether a sensor stays away shows in what waits behind.
+        return "subject" if webhook.settle_s is not None and webhook.ordering == "none" else webhook.ordering
 
     async def told_before(self, statements: Statements, rows: Iterable[OutboxRow]) -> Tellings:
         """Read what was told of the events of these rows, as far as a webhook makes it necessary."""
@@ -217,6 +221,7 @@ class Registry:
             ordering=row["ordering"],
             coalesce=row["coalesce"],
             max_age_s=row["max_age_s"],
+            settle_s=row["settle_s"],
             headers=tuple(headers.items()),
             ca_certificates=row["ca_certificates"] or "",
             active=row["active"],

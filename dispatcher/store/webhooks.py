@@ -57,6 +57,7 @@ class WebhookFields(msgspec.Struct, frozen=True, kw_only=True):
     ordering: Ordering = "subject"
     coalesce: bool = False
     max_age_s: int | None = None
+    settle_s: int | None = None
     description: str = ""
     headers: Mapping[str, str] = {}
     ca_certificates: str | None = None  # PEM; trusted instead of the system's authorities
@@ -124,6 +125,7 @@ async def create(
             fields.ordering,
             fields.coalesce,
             fields.max_age_s,
+            fields.settle_s,
         )
         details = {"events": fields.events, "active": fields.active}
         await write_audit(connection, actor, "webhook.created", name, details)
@@ -208,6 +210,7 @@ async def change(
             after.ordering,
             after.coalesce,
             after.max_age_s,
+            after.settle_s,
         )
         changed = [name for name in changes if getattr(after, name) != getattr(before, name)]
         details: dict[str, Any] = {"changed": changed if secret is None else [*changed, "secret"]}
@@ -302,6 +305,7 @@ def _webhook(row: asyncpg.Record, health: Health, vault: Vault) -> Webhook:
         ordering=row["ordering"],
         coalesce=row["coalesce"],
         max_age_s=row["max_age_s"],
+        settle_s=row["settle_s"],
         disabled_reason=row["disabled_reason"],
         next_secret_at=row["next_secret_at"],
         created_at=row["created_at"],

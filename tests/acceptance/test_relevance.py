@@ -98,3 +98,72 @@ async def test_only_the_newest_revision_and_nothing_old(database: Database, tmp_
         assert [] == daemon.complaints()
     verified = await commands.run("verify", url=database.url)
     assert 0 == verified.status, verified.out
+
+
+async def test_a_sensor_that_flaps_is_not_spoken_of(database: Database, tmp_path: Path) -> None:
+    """Offline is told only if it lasts, also across a crash; who is back in time is not spoken of at all."""
+    settle_s = 4
+    async with Receiver() as receiver, daemons(database.url, tmp_path) as house:
+        daemon = await house.start()
+        number = await create_webhook(database.url, receiver.url("/"), ["sensor.*"], settle_s=settle_s)
+        connection = await database.connect()
+
+        async def say(kind: str, sensor: str) -> None:
+            more: dict[str, object] = {"offline_duration_seconds": 1}
+            if kind == "offline":
+                more = {"last_seen": "2024-01-15T14:30:00Z"}
+            data = {"sensor_id": sensor, "station_code": "GRIL01", **more}
+            await connection.execute(
+                "insert into outbox (type, data) values ($1, $2)", f"sensor.{kind}", json.dumps(data)
+            )
+
+        async def facts(kinds: str, count: int) -> None:
+            async def written() -> bool:
+                found: int = await connection.fetchval(
+                    "select count(*) from delivery_event where webhook_id = $1"
+                    " and kind = any (string_to_array($2, ' '))",
+                    number,
+                    kinds,
+                )
+                return found == count
+
+            await eventually(written, f"{count} facts of the kinds {kinds}", 30)
+
+        for sensor in ("sen_flaps", "sen_gone"):
+            await say("offline", sensor)
+        await facts("postponed", 2)
+        await say("online", "sen_flaps")
+
+        async def routed() -> bool:
+            found: int = await connection.fetchval("select count(*) from delivery")
+            return found == 3
+
+        await eventually(routed, "its return is routed", 30)
+        daemon.kill()
+        await daemon.ended()
+        daemon = await house.start()
+        await receiver.wait_for(1)
+        await say("online", "sen_gone")
+        await facts("attempted withheld", 4)
+        assert [("sensor.offline", "sen_gone"), ("sensor.online", "sen_gone")] == [
+            (one["type"], one["data"]["sensor_id"])
+            for one in (json.loads(request.body) for request in receiver.requests)
+        ]
+        waited = await connection.fetchval(
+            "select e.started_at - o.recorded_at from delivery_event e"
+            " join outbox o on o.day = e.day and o.id = e.outbox_id"
+            " where e.kind = 'attempted' and o.type = 'sensor.offline'"
+        )
+        assert waited.total_seconds() >= settle_s
+        rows = await connection.fetch(
+            "select o.type, e.state, e.reason from delivery_event e"
+            " join outbox o on o.day = e.day and o.id = e.outbox_id where e.kind = 'withheld' order by o.id"
+        )
+        await connection.close()
+        reason = f"the sensor was back within {settle_s} s"
+        assert [(f"sensor.{kind}", "cancelled", reason) for kind in ("offline", "online")] == [
+            tuple(row) for row in rows
+        ]
+        assert [] == house.complaints()
+    verified = await commands.run("verify", url=database.url)
+    assert 0 == verified.status, verified.out

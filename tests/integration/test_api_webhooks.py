@@ -61,6 +61,7 @@ async def test_the_guides_example_makes_a_webhook(api: Management, database: Dat
         "ordering": "subject",
         "coalesce": False,
         "max_age_s": None,
+        "settle_s": None,
         "network_ids": None,
         "headers": {},
         "ca_certificates": None,
@@ -102,6 +103,7 @@ async def test_every_field_is_kept(api: Management) -> None:
         "ordering": "strict",
         "coalesce": True,
         "max_age_s": 600,
+        "settle_s": 30,
         "secret": None,
     }
     made = (await api.ask("POST", "/v1/webhooks", wanted)).data
@@ -117,6 +119,7 @@ async def test_every_field_is_kept(api: Management) -> None:
         "ordering",
         "coalesce",
         "max_age_s",
+        "settle_s",
     ):
         assert wanted[name] == made[name]
     assert made["health"]["state"] == "disabled"

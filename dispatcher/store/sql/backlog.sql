@@ -55,13 +55,14 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
        and (l.attempt_no, l.step) > (e.attempt_no, e.step))
  order by e.next_attempt_at, e.outbox_id limit $5;
 
--- strict_retries: retries to come of the active webhooks whose order is strict
+-- awaited: what comes again and is waited for: retries of webhooks whose order is strict, and what was postponed
 select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test
   from webhook w
   join delivery_event e on e.webhook_id = w.id and e.next_attempt_at > statement_timestamp() - interval '1 day'
   join message m on m.day = e.day and m.outbox_id = e.outbox_id
   join outbox o on o.day = e.day and o.id = e.outbox_id
- where w.ordering = 'strict' and w.active and w.deleted_at is null and e.state = 'pending'
+ where (w.ordering = 'strict' or w.settle_s is not null and e.kind = 'postponed')
+   and w.active and w.deleted_at is null and e.state = 'pending'
    and e.trigger is distinct from 'recover'
    and not exists (
     select from delivery_event l
@@ -95,7 +96,7 @@ insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, 
                             run_id, reason, next_attempt_at)
 select c.day, c.outbox_id, c.webhook_id, c.attempt_no, 2, 'interrupted', coalesce(last.state, 'pending'),
        case when last.state is null then 'first'
-            when last.kind in ('requested', 'interrupted') then last.trigger else 'retry' end,
+            when last.kind in ('requested', 'interrupted', 'postponed') then last.trigger else 'retry' end,
        coalesce(last.failures, 0), held.run_id, 'crash',
        $4::timestamptz + d.lane * interval '1 millisecond'
   from lease held

@@ -36,10 +36,10 @@ select o.xid::text as xid_text, o.id, o.day, o.lane, o.type, o.data::text as dat
 insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, state, trigger, failures,
                             run_id, reason, next_attempt_at)
 select d.day, d.outbox_id, d.webhook_id,
-       case when last.kind = 'requested' then last.attempt_no else coalesce(last.attempt_no, 0) + 1 end, 2,
+       case when last.kind in ('requested', 'postponed') then last.attempt_no else coalesce(last.attempt_no, 0) + 1 end, 2,
        'interrupted', coalesce(last.state, 'pending'),
        case when last.kind is null then 'first'
-            when last.kind in ('requested', 'interrupted') then last.trigger else 'retry' end,
+            when last.kind in ('requested', 'interrupted', 'postponed') then last.trigger else 'retry' end,
        coalesce(last.failures, 0), held.run_id, 'restored',
        greatest(last.next_attempt_at, statement_timestamp() + d.lane * interval '1 millisecond')
   from lease held

@@ -11,7 +11,7 @@ with last as materialized (
            case when last.state = 'delivered' then 'delivered' else 'pending' end,
            case when last.state = 'pending' then 'retry' else 'manual' end,
            last.failures, $4, clock_timestamp()
-      from last where last.kind in ('attempted', 'cancelled', 'superseded', 'expired')
+      from last where last.kind in ('attempted', 'cancelled', 'superseded', 'expired', 'withheld')
     on conflict do nothing returning 1
 )
 select pg_notify('dispatcher_outbox', 'due') from asked;
