@@ -112,7 +112,7 @@ async def listeners(
     """Give a page of the organization's webhooks, the newest first, each with what the event was to it."""
     owned = await owned_networks(database, organization_id)
     rows = await database.fetch("audience", of.day, of.id, organization_id, offset, limit)
-    total = await database.fetchrow("webhook_count", organization_id)
+    total = await database.fetchrow("webhook_count", organization_id, None, None)
     return [_listener(row, of, owned) for row in rows], total[0] if total else 0
 
 
