@@ -39,9 +39,8 @@ async def history_page(visit: Visit) -> web.Response:
         until=moment(given["until"]),
         before=_position(visit.query("cursor")),
         limit=_PER_PAGE,
-        total=False,
+        total=not any(given.values()),  # counting what matches may take longer than finding it
     )
-    matching = wanted.state or wanted.type or wanted.since or wanted.until
     found = await history.search(database, webhook.id, wanted)
     kept = {name: value for name, value in given.items() if value}
     older = None
@@ -56,7 +55,7 @@ async def history_page(visit: Visit) -> web.Response:
         given=given,
         bad={name for name in ("since", "until") if given[name] and moment(given[name]) is None},
         narrowed=bool(kept),
-        told=not matching,
+        told=wanted.total,
         first=wanted.before is None,
         newest="?" + urlencode(kept),
         older=older,

@@ -33,7 +33,7 @@ async def show(visit: Visit) -> web.Response:
     statistics = await attempts.statistics(
         database, webhook.id, since=dt.datetime.now(dt.UTC) - _SPANS[span], parts=_PARTS
     )
-    found = await history.search(database, webhook.id, history.Search(limit=_RECENT))
+    found = await history.search(database, webhook.id, history.Search(limit=_RECENT, total=False))
     jobs, _ = await recoveries.page(database, webhook.id, offset=0, limit=1)
     last = None
     if webhook.health.failing_since is not None:

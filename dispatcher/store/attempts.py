@@ -7,15 +7,20 @@ time however busy a webhook is; where there were more, the statistics begin late
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
+from dispatcher.store.connection import INDEXED
+from dispatcher.store.queries import QUERIES
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from dispatcher.store.connection import Database
 
 _RECENT: Final = 24
@@ -73,10 +78,24 @@ class Epicentre(msgspec.Struct, frozen=True):
     place: str
 
 
+@contextlib.asynccontextmanager
+async def indexed(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection whose statements follow indexes in their order until it is given back.
+
+    The planner expects few attempts of a webhook and would read them all and sort them: it is far from the
+    truth with a busy one (measured: 315 ms instead of 20 at 200,000 attempts).
+    """
+    async with database.acquire() as connection, connection.transaction(readonly=True):
+        await connection.fetch(QUERIES["follow_indexes"], list(INDEXED), list(INDEXED.values()))
+        yield connection
+
+
 async def recent(database: Database, webhook_ids: Sequence[WebhookId]) -> dict[WebhookId, list[bool]]:
     """Give for each webhook whether its last attempts succeeded, the oldest first."""
     found: dict[WebhookId, list[bool]] = {}
-    for row in await database.fetch("recent_attempts", webhook_ids, _RECENT):
+    async with indexed(database) as connection:
+        rows = await connection.fetch(QUERIES["recent_attempts"], webhook_ids, _RECENT)
+    for row in rows:
         found.setdefault(WebhookId(row["id"]), []).append(row["succeeded"])
     return found
 
@@ -85,7 +104,8 @@ async def statistics(
     database: Database, webhook_id: WebhookId, *, since: dt.datetime, parts: int
 ) -> Statistics:
     """Give the attempts since a time."""
-    rows = await database.fetch("attempt_statistics", webhook_id, since, parts, _LOOKED_AT)
+    async with indexed(database) as connection:
+        rows = await connection.fetch(QUERIES["attempt_statistics"], webhook_id, since, parts, _LOOKED_AT)
     whole = next(row for row in rows if row["part"] is None)
     begin, until = whole["since"], whole["until"]
     step = (until - begin) / parts
@@ -115,7 +135,8 @@ async def statistics(
 
 async def last_failure(database: Database, webhook_id: WebhookId) -> LastFailure | None:
     """Give the newest attempt of a webhook that failed, tests left out."""
-    row = await database.fetchrow("last_failure", webhook_id)
+    async with indexed(database) as connection:
+        row = await connection.fetchrow(QUERIES["last_failure"], webhook_id)
     if row is None:
         return None
     return LastFailure(

@@ -113,18 +113,16 @@ async def search(database: Database, webhook_id: WebhookId, wanted: Search) -> D
         more = len(rows) > wanted.limit
         del rows[wanted.limit :]
         following = rows[-1]["outbox_id"] if more else None
-        if matching == (None, None, None, None):
+        narrowed = matching != (None, None, None, None)
+        total = 0
+        if wanted.total and narrowed:
+            total = await connection.fetchval(
+                QUERIES["matching_delivery_count"], webhook_id, first, last, *matching
+            )
+        elif wanted.total:
             total = await connection.fetchval(QUERIES["delivery_count"], webhook_id, first, last)
-        else:
-            total = 0
-            if wanted.total:
-                total = await connection.fetchval(
-                    QUERIES["matching_delivery_count"], webhook_id, first, last, *matching
-                )
-            if not more:
-                following = await connection.fetchval(
-                    QUERIES["window_end"], webhook_id, first, top, wanted.state
-                )
+        if narrowed and not more:
+            following = await connection.fetchval(QUERIES["window_end"], webhook_id, first, top, wanted.state)
     return Deliveries([_delivery(row, webhook_id) for row in rows], total, following)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dispatcher.store.attempts import indexed
+from dispatcher.store.queries import QUERIES
+
 if TYPE_CHECKING:
     from dispatcher.core.ids import DeliveryKey, WebhookId
     from dispatcher.store.connection import Database
@@ -11,7 +14,8 @@ if TYPE_CHECKING:
 
 async def of_webhook(database: Database, webhook_id: WebhookId) -> str:
     """Give what changes with a webhook, its deliveries, attempts and recoveries."""
-    row = await database.fetchrow("pulse", webhook_id)
+    async with indexed(database) as connection:
+        row = await connection.fetchrow(QUERIES["pulse"], webhook_id)
     return row["pulse"] if row else ""
 
 
@@ -23,5 +27,6 @@ async def of_delivery(database: Database, key: DeliveryKey) -> str:
 
 async def of_organization(database: Database, organization_id: int) -> str:
     """Give what changes with the newest webhooks of an organization and what they answer."""
-    row = await database.fetchrow("organization_pulse", organization_id)
+    async with indexed(database) as connection:
+        row = await connection.fetchrow(QUERIES["organization_pulse"], organization_id)
     return row["pulse"] if row else ""

@@ -6,11 +6,14 @@ import json
 import time
 from collections.abc import AsyncIterator
 from statistics import median
+from typing import Any, Final
 
 import asyncpg
 import pytest
 
 from dispatcher.dashboard.visit import BASE
+from dispatcher.store.connection import INDEXED
+from dispatcher.store.queries import QUERIES
 from tests.dashboard import House, Visitor, dashboard
 from tests.past import Past
 from tests.postgres import Database
@@ -121,3 +124,37 @@ async def test_pages_take_the_same_time_however_long_the_history_is(house: House
     assert {} == {page: size for page, size in found.items() if size >= 100 * KIB}
     slow = {page: (before[page], after[page]) for page in pages if after[page] > 3 * before[page] + 0.1}
     assert {} == slow
+
+
+def touched(plan: dict[str, Any]) -> float:
+    """Give how many rows a plan's scans looked at, kept or not."""
+    own = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    return (own if "Relation Name" in plan else 0) + sum(map(touched, plan.get("Plans", [])))
+
+
+# Statements, what they are asked with, and how many rows they may look at.
+BOUNDED: Final = (
+    ("attempt_statistics", "(1, now() - interval '7 days', 28, 100)", 250),
+    ("recent_attempts", "('{1,2,3}', 24)", 150),
+    ("last_failure", "(1)", 5),
+    ("pulse", "(1)", 10),
+    ("organization_pulse", "(1)", 200),
+    ("epicentres", "(1, 60)", 200),
+)
+
+
+async def test_statements_look_at_no_more_than_is_shown(house: House, database: Database) -> None:
+    """However many attempts there are, and however few the planner expects of a webhook."""
+    async with house.visitor() as visitor:
+        webhook_id = await visitor.new_webhook()
+    connection = await database.connect()
+    await fill(connection, webhook_id, 5_000)
+    await connection.execute("begin")
+    await connection.fetch(QUERIES["follow_indexes"], list(INDEXED), list(INDEXED.values()))
+    for name, arguments, most in BOUNDED:
+        await connection.execute(f"prepare {name} as {QUERIES[name]}")
+        (plan,) = json.loads(
+            await connection.fetchval(f"explain (analyze, format json) execute {name}{arguments}")
+        )
+        assert touched(plan["Plan"]) <= most, f"{name}: {json.dumps(plan)}"
+    await connection.close()

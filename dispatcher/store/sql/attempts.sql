@@ -101,3 +101,6 @@ select o.occurred_at, o.data ->> 'latitude' as latitude, o.data ->> 'longitude' 
     select o.occurred_at, outbox_readable(o.data::text) as data from outbox o
      where o.day = d.day and o.id = d.outbox_id and not o.test and octet_length(o.data::text) < 4000 limit 1) o
  where jsonb_typeof(o.data -> 'latitude') = 'number' and jsonb_typeof(o.data -> 'longitude') = 'number';
+
+-- follow_indexes: settings that hold until the transaction ends
+select set_config(setting.name, setting.value, true) from unnest($1::text[], $2::text[]) as setting (name, value);
