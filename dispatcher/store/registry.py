@@ -175,8 +175,11 @@ class Registry:
     def full_body(
         self, row: OutboxRow, webhook_ids: Sequence[WebhookId], told: Tellings
     ) -> tuple[bytes | None, frozenset[WebhookId]]:
-        """Give the body with the event's parameters, and those of the webhooks that are to get that one."""
-        if not self._any_full or row.event_id is None or not follows(row.type, row.event_id):
+        """Give the body with the event's parameters, and those of the webhooks that are to get that one.
+
+        A drill is about no event that is known: it goes out as it is.
+        """
+        if not self._any_full or row.test or row.event_id is None or not follows(row.type, row.event_id):
             return None, frozenset()
         wanting = frozenset(number for number in webhook_ids if self.webhooks[number].full_payload)
         if not wanting:

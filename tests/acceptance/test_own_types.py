@@ -65,5 +65,6 @@ async def test_own_types_behave_like_the_built_in_ones(database: Database, tmp_p
         assert ["event.detected", "event.cancelled", "event.cancelled"] == [body(one)["type"] for one in told]
         assert DETECTED == body(told[1])["data"]["event"]
         assert "quarry blast" == body(told[1])["data"]["reason"]
+        assert "event" not in body(told[2])["data"], "a drill is about no real event"
         assert [None, None, True] == [body(one).get("test") for one in told]
         assert [] == daemon.complaints()
