@@ -156,10 +156,12 @@ def unroll(ring: Sequence[Point]) -> Ring:
 
 def _place(ring: Ring, longitude: float, latitude: float) -> int:
     """Say where a point lies: 1 inside of a ring, 0 on it, -1 outside; by the even-odd rule."""
-    places = (
-        _unturned_place(ring, turned, latitude) for turned in (longitude, longitude + 360, longitude - 360)
+    here = _unturned_place(ring, longitude, latitude)
+    if here >= 0:
+        return here
+    return max(
+        _unturned_place(ring, longitude + 360, latitude), _unturned_place(ring, longitude - 360, latitude)
     )
-    return max(places)
 
 
 def _unturned_place(ring: Ring, longitude: float, latitude: float) -> int:

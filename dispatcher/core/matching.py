@@ -3,7 +3,8 @@
 How this works. An `Index` is made for the events that have the same fields: conditions on others do not apply
 to them, and a webhook of which none is left is always told. The rest is laid on grids (core/cells.py); an
 event looks at the piles of its own cells only. In a pile the filters are sorted by their least magnitude, so
-those that want more are not looked at. Circles and boxes, by far the most, are tried in one expression.
+those that want more are not looked at. Circles and boxes, by far the most, are tried in one expression, and
+polygons when their box holds the event.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from dispatcher.core.cells import EVERYWHERE, Cell, cells_at
 from dispatcher.core.filter import Filter
-from dispatcher.core.geo import Box, Circle, unit_vector
+from dispatcher.core.geo import Box, Circle, Polygon, unit_vector
 from dispatcher.core.ids import WebhookId
 from dispatcher.core.parameters import Field, Parameters
 
@@ -61,10 +62,8 @@ class Index:
 
     def _lay(self, webhook_id: WebhookId, wanted: Filter) -> None:
         """Put a filter on the piles of its cells."""
-        lenient, least = wanted.include_unknown, wanted.min_magnitude
-        if lenient or least is None:
-            least = -inf
-        simple = not lenient and wanted.max_magnitude is None and wanted.asks_for <= _SIMPLE
+        least = _least_magnitude(wanted)
+        simple = not wanted.include_unknown and wanted.max_magnitude is None and wanted.asks_for <= _SIMPLE
         piles = [self._pile(cell) for cell in wanted.cells]
         match wanted.areas:
             case () if simple:
@@ -78,6 +77,10 @@ class Index:
                 sides = (least, box.west, box.south, box.east, box.north, webhook_id)
                 for pile in piles:
                     pile.boxes.append(sides)
+            case (Polygon(bounds=box) as outline,) if simple:
+                around = (least, box.west, box.south, box.east, box.north, webhook_id, outline)
+                for pile in piles:
+                    pile.polygons.append(around)
             case _:
                 for pile in piles:
                     pile.others.append((least, webhook_id, wanted))
@@ -96,13 +99,14 @@ class _Pile:
         self.plain: list[tuple[float, WebhookId]] = []
         self.circles: list[tuple[float, float, float, float, float, WebhookId]] = []
         self.boxes: list[tuple[float, float, float, float, float, WebhookId]] = []
+        self.polygons: list[tuple[float, float, float, float, float, WebhookId, Polygon]] = []
         self.others: list[tuple[float, WebhookId, Filter]] = []
         self._sorted = False
 
     def match(self, event: Parameters, found: list[WebhookId]) -> None:
         """Add those that are told of an event."""
         if not self._sorted:
-            for entries in (self.plain, self.circles, self.boxes, self.others):
+            for entries in (self.plain, self.circles, self.boxes, self.polygons, self.others):
                 entries.sort(key=_least)
             self._sorted = True
         known = event.magnitude if "magnitude" in event.has else inf
@@ -124,7 +128,21 @@ class _Pile:
                 if south <= latitude <= north
                 and (west <= longitude <= east or west <= more <= east or west <= less <= east)
             ]
+            found += [
+                number
+                for _, west, south, east, north, number, outline in _up_to(self.polygons, known)
+                if south <= latitude <= north
+                and (west <= longitude <= east or west <= more <= east or west <= less <= east)
+                and outline.contains(latitude, longitude)
+            ]
         found += [number for _, number, wanted in _up_to(self.others, known) if wanted.accepts(event)]
+
+
+def _least_magnitude(wanted: Filter) -> float:
+    """Give the magnitude below which a filter need not be tried."""
+    if wanted.include_unknown or wanted.min_magnitude is None:
+        return -inf
+    return wanted.min_magnitude
 
 
 def _up_to(entries: list[Entry], magnitude: float) -> list[Entry]:
