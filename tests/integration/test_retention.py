@@ -40,7 +40,7 @@ class Past:
         """Insert the events, as if they had been inserted then."""
         await self.connection.execute("select create_partitions($1, $2)", self.days[0], self.days[-1])
         for serial, day in enumerate(self.days):
-            await insert(self.connection, detected(serial=serial), day=day)
+            await insert(self.connection, detected(event_id=f"evt_{serial}", serial=serial), day=day)
 
     async def months(self) -> list[str]:
         """Give the months before this one that are there."""
