@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -23,6 +23,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# A year of partitions would be most of what is copied for each test.
+_DROP_LATER_MONTHS: Final = """
+do $$
+declare
+    part regclass;
+begin
+    for part in select name from pg_inherits, cast(inhrelid as regclass) as name
+                 where name::text ~ '_y[0-9]{4}m[0-9]{2}$'
+                   and right(name::text, 8) > to_char(now() + interval '1 month', '"y"YYYY"m"MM') loop
+        execute format('drop table %s', part);
+    end loop;
+end $$
+"""
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Start this session's own PostgreSQL and yield its URL; each xdist worker has one."""
@@ -31,13 +46,22 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def template_database(postgres_server: str) -> str:
-    """Make a database that holds the schema and nothing else; returns its name, not to be connected to."""
+def whole_template(postgres_server: str) -> str:
+    """Make a database as `migrate` leaves it; returns its name, not to be connected to."""
     from dispatcher.store.schema import migrate  # noqa: PLC0415, tests without a database do not need it
 
-    name = "template_dispatcher"
+    name = "template_whole"
     asyncio.run(execute(postgres_server, f"create database {name}"))
     asyncio.run(migrate(sibling(postgres_server, name)))
+    return name
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: str, whole_template: str) -> str:
+    """Make the same with partitions for this month and its neighbours only, which is quicker to clone."""
+    name = "template_dispatcher"
+    asyncio.run(execute(postgres_server, f"create database {name} template {whole_template}"))
+    asyncio.run(execute(sibling(postgres_server, name), _DROP_LATER_MONTHS))
     return name
 
 

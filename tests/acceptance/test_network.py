@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.acceptance.cable import Cable
 from tests.acceptance.daemon import daemons
 from tests.acceptance.harness import RETRY_DELAYS_S, Harness
@@ -54,6 +56,7 @@ async def waiting(connection: asyncpg.Connection, count: int) -> bool:
     return bool(await connection.fetchval(WAITING) >= count)
 
 
+@pytest.mark.slow
 async def test_a_write_that_comes_to_its_end_without_us(data_dir: Path, tmp_path: Path) -> None:
     """A fan-out hangs in PostgreSQL when the network dies: sent once, whenever PostgreSQL is done with it."""
     events = iter(real_events("comcat_updates.jsonl"))

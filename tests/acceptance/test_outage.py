@@ -141,6 +141,7 @@ async def test_an_outage_is_waited_out_quietly(data_dir: Path, tmp_path: Path) -
             await world.more(1)
         # Within 3 s on a machine of our own; the factor is for those who share it with us.
         assert time.monotonic() - answered < 3 * 4
+        await daemon.says(BACK)
         one_line_per_change(daemon, 1)
         assert [] == house.complaints()
 

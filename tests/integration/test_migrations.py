@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from tests.acceptance.producer import real_events
 from tests.acceptance.subscriber import moody, slow
 from tests.catalogue import catalogue
 from tests.parts import insert
-from tests.postgres import Database, execute, wait_for
+from tests.postgres import Database, cloned, execute, wait_for
 
 RELEASED: Final = (
     Path(__file__).parents[1] / "data" / "schemas"
@@ -31,6 +32,13 @@ alter table webhook add column colour text check (colour <> '');
 create table palette (name text primary key);
 alter table outbox add column colour text;
 """
+
+
+@pytest.fixture
+async def database(postgres_server: str, whole_template: str) -> AsyncIterator[Database]:
+    """Clone a database with every partition that `migrate` makes."""
+    async with cloned(postgres_server, whole_template) as fresh:
+        yield fresh
 
 
 def folder(directory: Path, **texts: str) -> Path:

@@ -15,9 +15,16 @@ from dispatcher.core.lanes import Lane
 from dispatcher.core.snapshot import Position, Snapshot
 from dispatcher.store.outbox import OutboxReader
 from tests.parts import Parts, attempted, detected, failed, insert, new_webhook, parts, refused
-from tests.postgres import Database
+from tests.postgres import Database, cloned
 
 MONTH = dt.timedelta(days=31)
+
+
+@pytest.fixture
+async def database(postgres_server: str, whole_template: str) -> AsyncIterator[Database]:
+    """Clone a database with every partition that `migrate` makes."""
+    async with cloned(postgres_server, whole_template) as fresh:
+        yield fresh
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
+import pytest
 
 from dispatcher.store.embedded.binaries import find_binaries
 from dispatcher.store.embedded.home import find_home
@@ -262,6 +263,7 @@ async def test_a_dump_goes_on_elsewhere_and_says_what_may_be_sent_twice(
         assert await restored.clean()
 
 
+@pytest.mark.slow
 async def test_a_point_in_time_says_what_may_be_sent_twice(data_dir: Path, tmp_path: Path) -> None:
     """The same server at an earlier moment: nothing tells, so the operator does; lost ids are not reused."""
     saved = data_dir.with_name("saved")
@@ -342,6 +344,7 @@ async def test_a_move_that_keeps_transaction_ids_loses_and_repeats_nothing(
         assert "without --same-xids" in wrong.err
 
 
+@pytest.mark.slow
 async def test_a_rebase_waits_for_nobody_who_may_be_at_work(database: Database, tmp_path: Path) -> None:
     """Not beside a dispatcher that leads, and not while a producer's transaction is open."""
     site = Site(database.url, tmp_path / "site")

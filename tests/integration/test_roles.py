@@ -26,7 +26,14 @@ from dispatcher.store.wakeup import Wakeup
 from tests.dashboard import dashboard
 from tests.management import management
 from tests.parts import DETECTED, VAULT, attempted, detected, failed, insert, new_webhook, parts, refused
-from tests.postgres import Database
+from tests.postgres import Database, cloned
+
+
+@pytest.fixture
+async def database(postgres_server: str, whole_template: str) -> AsyncIterator[Database]:
+    """Clone a database with every partition that `migrate` makes."""
+    async with cloned(postgres_server, whole_template) as fresh:
+        yield fresh
 
 
 class Login(NamedTuple):
