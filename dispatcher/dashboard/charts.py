@@ -1,4 +1,4 @@
-"""Draws what a webhook answered as shapes for SVG: success rate, latency, attempts by outcome.
+"""Draws what a webhook answered as shapes for SVG: success rate, latency, lag, attempts by outcome.
 
 The server gives coordinates, the template writes them: nothing here makes markup, and the table behind each
 chart is made from the same numbers. A chart is `WIDTH` by `HEIGHT` units and stretched to its place.
@@ -86,22 +86,20 @@ class Charts:
             if part.succeeded < part.total:
                 yield self._bar(place, 0, HEIGHT - good, "refused")
 
-    @property
-    def latency_top_ms(self) -> float:
-        """The top of the scale of latencies."""
-        return max(
-            [_LEAST_TOP_MS, *(part.p95_ms for part in self.statistics.parts if part.p95_ms is not None)]
-        )
+    def times(self, which: str, top: str) -> list[str]:
+        """Give the lines of a percentile such as `p50_ms`, on the scale of `top`, such as `p95_ms`.
 
-    def latency(self, which: str) -> list[str]:
-        """Give the lines of a percentile, `p50_ms` or `p95_ms`; a line ends where none is known."""
+        A line ends where none is known.
+        """
+        highest = [getattr(part, top) for part in self.statistics.parts]
+        top_ms = max([_LEAST_TOP_MS, *(value for value in highest if value is not None)])
         lines: list[list[str]] = [[]]
         for place, part in enumerate(self.statistics.parts):
             value = getattr(part, which)
             if value is None:
                 lines.append([])
                 continue
-            y = HEIGHT - value / self.latency_top_ms * (HEIGHT - 2)
+            y = HEIGHT - value / top_ms * (HEIGHT - 2)
             left = place * self._step
             lines[-1] += [f"{left:.1f},{y:.1f}", f"{left + self._step:.1f},{y:.1f}"]
         return [" ".join(line) for line in lines if line]

@@ -38,6 +38,8 @@ class Part(msgspec.Struct, frozen=True):
     unreached: int = 0  # no answer came
     p50_ms: float | None = None
     p95_ms: float | None = None
+    lag_p50_ms: float | None = None  # from the event's INSERT to its first request
+    lag_p95_ms: float | None = None
 
     @property
     def total(self) -> int:
@@ -55,6 +57,8 @@ class Statistics(msgspec.Struct, frozen=True):
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
+    lag_p50_ms: float | None
+    lag_p95_ms: float | None
 
 
 class LastFailure(msgspec.Struct, frozen=True):
@@ -122,6 +126,7 @@ async def statistics(
                 row["timed_out"],
                 row["unreached"],
                 *row["latencies"][:2],
+                *(row["lags"] or (None, None)),
             )
             if (row := filled.get(number)) is not None
             else Part(begin + number * step)
@@ -130,6 +135,8 @@ async def statistics(
         p50_ms=(latencies := whole["latencies"] or [None] * 3)[0],
         p95_ms=latencies[1],
         p99_ms=latencies[2],
+        lag_p50_ms=(lags := whole["lags"] or [None] * 2)[0],
+        lag_p95_ms=lags[1],
     )
 
 

@@ -19,12 +19,14 @@ select w.id, last.class = 2 as succeeded
 -- One row more, with part null, for all of them together.
 with newest as materialized (
     select * from (
-      (select e.recorded_at, e.duration_ms, e.status_code, e.error_class, e.trigger from delivery_event e
+      (select e.recorded_at, e.duration_ms, e.status_code, e.error_class, e.trigger, e.day, e.outbox_id,
+              e.attempt_no, e.started_at from delivery_event e
         where e.webhook_id = $1 and e.kind = 'attempted' and e.recorded_at >= $2
           and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 2
         order by e.recorded_at desc limit $4)
       union all
-      (select e.recorded_at, e.duration_ms, e.status_code, e.error_class, e.trigger from delivery_event e
+      (select e.recorded_at, e.duration_ms, e.status_code, e.error_class, e.trigger, e.day, e.outbox_id,
+              e.attempt_no, e.started_at from delivery_event e
         where e.webhook_id = $1 and e.kind = 'attempted' and e.recorded_at >= $2
           and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 0
         order by e.recorded_at desc limit $4)) either
@@ -35,8 +37,13 @@ with newest as materialized (
       from newest
 ), placed as (
     select n.*, least($3 - 1, floor(extract(epoch from n.recorded_at - b.since) * $3
-                      / greatest(extract(epoch from b.until - b.since), 0.001))::integer) as part
-      from newest n, bounds b where n.trigger <> 'test'
+                      / greatest(extract(epoch from b.until - b.since), 0.001))::integer) as part,
+           case when n.trigger = 'first' and n.attempt_no = 1
+                then extract(epoch from n.started_at - m.recorded_at) * 1000 end as lag_ms
+      from bounds b
+      cross join newest n
+      left join message m on m.day = n.day and m.outbox_id = n.outbox_id and n.attempt_no = 1
+     where n.trigger <> 'test'
 ), parts as (
     select part,
            count(*) filter (where status_code between 200 and 299) as succeeded,
@@ -44,10 +51,11 @@ with newest as materialized (
            count(*) filter (where status_code is null and error_class in ('timeout', 'connect_timeout')) as timed_out,
            count(*) filter (where status_code is null and error_class not in ('timeout', 'connect_timeout'))
                as unreached,
-           percentile_cont(array[0.5, 0.95, 0.99]) within group (order by duration_ms) as latencies
+           percentile_cont(array[0.5, 0.95, 0.99]) within group (order by duration_ms) as latencies,
+           percentile_cont(array[0.5, 0.95]) within group (order by lag_ms) as lags
       from placed group by grouping sets ((part), ())
 )
-select p.part, p.succeeded, p.refused, p.timed_out, p.unreached, p.latencies, b.since, b.until, b.whole
+select p.part, p.succeeded, p.refused, p.timed_out, p.unreached, p.latencies, p.lags, b.since, b.until, b.whole
   from bounds b left join parts p on true;
 
 -- last_failure: the newest attempt of a webhook that failed, tests left out
