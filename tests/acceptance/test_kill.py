@@ -37,6 +37,7 @@ async def killed_during_a_replay(url: str, directory: Path, seed: int, kills: in
                     await daemon.ended()
                     daemon = await house.start(wait=False)
             await world.settled()
+            await daemon.says("leading")  # before that it may not be listening to signals yet
             daemon.terminate()
             assert 0 == await daemon.ended(), daemon.last_words()
             assert [] == house.complaints()
