@@ -21,6 +21,7 @@ from dispatcher.core.lanes import TAILED, Admission, Lane, Payload, Pending
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.backlog import Backlog, DueRow
 from dispatcher.store.ledger import Ledger
+from dispatcher.store.registry import Webhook
 
 _PAGE_ROWS: Final = 500
 _READ_AGAIN: Final = dt.timedelta(seconds=5)
@@ -49,10 +50,19 @@ class Retries:
     """The schedule of one run."""
 
     def __init__(
-        self, shared: Shared, backlog: Backlog, ledger: Ledger, now: Callable[[], dt.datetime] = utc_now
+        self,
+        shared: Shared,
+        backlog: Backlog,
+        ledger: Ledger,
+        *,
+        stopped: Callable[[list[Webhook]], object],
+        now: Callable[[], dt.datetime] = utc_now,
     ) -> None:
+        """Make it; `stopped` is told of webhooks that became inactive."""
         self._backlog = backlog
         self._ledger = ledger
+        self._registry = shared.registry
+        self._stopped = stopped
         self._lanes = shared.lanes
         self._order = shared.order
         self._outage = shared.outage
@@ -212,6 +222,7 @@ class Retries:
             self._held[pending] = due_at
         claims = [(pending.key, pending.attempt_no) for pending, _ in admitted]
         over = await self._outage.patiently("retries", lambda: self._ledger.claim(claims))
+        await self._outage.patiently("retries", self._freshen)
         for pending, _ in admitted:
             if pending.key in over:
                 self._lanes.give_up(pending.lane, pending.key, len(pending.payload.body))
@@ -219,6 +230,13 @@ class Retries:
             else:
                 self._order.push(pending)
         self.pushed.set()
+
+    async def _freshen(self) -> None:
+        """Learn of changes to webhooks: they apply from the next attempt on, this one included.
+
+        The tails learn of them as well, but may be a poll behind a change and what was asked for after it.
+        """
+        self._stopped(await self._registry.refresh(await self._backlog.registry_version()))
 
 
 def _lane(row: DueRow) -> Lane:

@@ -77,7 +77,9 @@ class Run:
         self._backlog = Backlog(self._link("backlog", INDEXED))
         self._ledger = Ledger(self._link("ledger"), run_id)
         self._waiting = Waiting(shared, self._backlog, self._ledger)
-        self._retries = Retries(shared, Backlog(self._link("retries", INDEXED)), self._ledger)
+        self._retries = Retries(
+            shared, Backlog(self._link("retries", INDEXED)), self._ledger, stopped=self._deactivated
+        )
         self._recoveries = Recoveries(
             shared, RecoveryLedger(self._link("recoveries"), run_id), self._retries.ring
         )

@@ -112,6 +112,13 @@ class Backlog:
         rows = await self._link.fetch("due_of_webhook", webhook_id, *after, until, limit, first)
         return [_due(row) for row in rows]
 
+    async def registry_version(self) -> int:
+        """Give the number of the latest change to webhooks, networks and event types."""
+        row = await self._link.fetchrow("registry_version")
+        assert row is not None  # noqa: S101 - the table has one row
+        version: int = row[0]
+        return version
+
     async def next_due(self, after: dt.datetime) -> tuple[dt.datetime | None, dt.datetime]:
         """Give the earliest due time after `after`, and the database's present time."""
         row = await self._link.fetchrow("next_due", after)

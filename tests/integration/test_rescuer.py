@@ -42,7 +42,7 @@ async def followed(one: Parts) -> Parts:
 async def rescue(one: Parts) -> tuple[Waiting, Retries]:
     """Search for what the runs before left open."""
     waiting = Waiting(one.shared, one.backlog(), one.ledger())
-    retries = Retries(one.shared, one.backlog(), one.ledger())
+    retries = Retries(one.shared, one.backlog(), one.ledger(), stopped=lambda _: None)
     batches = dict.fromkeys((Lane.ALERT, Lane.EVENT, Lane.ROUTINE), one.batch)
     await Rescuer(one.shared, one.backlog(), waiting, retries).run(batches)
     return waiting, retries

@@ -37,7 +37,7 @@ def utc_now() -> dt.datetime:
 
 def retries_of(one: Parts, now: Callable[[], dt.datetime] = utc_now) -> Retries:
     """Make the schedule."""
-    return Retries(one.shared, one.backlog(), one.ledger(), now)
+    return Retries(one.shared, one.backlog(), one.ledger(), stopped=lambda _: None, now=now)
 
 
 async def deliveries(one: Parts, count: int, webhooks: int = 1) -> list[DeliveryKey]:
