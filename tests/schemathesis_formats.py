@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import string
+from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
@@ -41,24 +42,27 @@ schemathesis.openapi.format("pem-certificates", st.nothing())
 
 
 @schemathesis.hook
-def map_body(_context: object, body: object) -> object:
-    """Mend filters that fit their schema and that only a rule beyond JSON Schema refuses."""
-    if not isinstance(body, dict):
-        return body
-    wanted = body.get("filter")
-    if not isinstance(wanted, dict) or not _FILTERS.is_valid(wanted):
-        return body
-    mended = dict(wanted)
+def map_case(_context: object, case: schemathesis.Case) -> schemathesis.Case:
+    """Mend filters that fit their schema and that only a rule beyond JSON Schema refuses, in every phase."""
+    wanted = case.body.get("filter") if isinstance(case.body, dict) else None
+    if isinstance(wanted, dict) and _FILTERS.is_valid(wanted):
+        case.body = {**case.body, "filter": mended(wanted)}
+    return case
+
+
+def mended(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Give the nearest filter that says what can be."""
+    result = dict(wanted)
     for field, _ in filter_problems(wanted):
         match field:
             case "polygon":
-                mended[field] = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
+                result[field] = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
             case "max_magnitude":
-                mended[field] = mended["min_magnitude"]
+                result[field] = result["min_magnitude"]
             case "bbox":
-                west, one, east, other = mended[field]
-                mended[field] = [west, min(one, other), east, max(one, other)]
-    return {**body, "filter": mended}
+                west, one, east, other = result[field]
+                result[field] = [west, min(one, other), east, max(one, other)]
+    return result
 
 
 @schemathesis.hook

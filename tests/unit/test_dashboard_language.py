@@ -69,7 +69,7 @@ def test_every_text_is_translated_and_no_translation_is_left_over() -> None:
     assert set(texts) == set(translations)
     for text, forms in texts.items():
         strings = translations[text].string
-        french = (strings,) if isinstance(strings, str) else tuple(strings)
+        french = (strings,) if isinstance(strings, str) else tuple(strings or ())
         assert len(forms) == len(french), text
         assert all(french), text
         for form, other in zip(forms, french, strict=True):
