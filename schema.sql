@@ -390,7 +390,7 @@ create table tail_position (
     xid        xid8 not null,
     outbox_id  bigint not null,
     system_id  bigint not null,  -- of the server: another one's transaction ids mean nothing here
-    primary key (day, lane, batch)
+    primary key (day, lane, batch)  -- two writers of one batch have to name the same day
 ) partition by range (day);
 create index tail_position_newest on tail_position (lane, batch);
 

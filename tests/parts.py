@@ -183,7 +183,7 @@ class Parts:
             for day, outbox_id in events
         ]
         position = Position.after(BEGINNING)
-        await self._own.fan_out(lane, self.batch, messages, position, self.system_id)
+        await self._own.fan_out(lane, self.batch, messages, position, self.system_id, now.date())
         return [key_of(event, webhook_id) for event in events for webhook_id in webhook_ids]
 
     async def facts(self, key: DeliveryKey) -> list[tuple[int, str, str]]:

@@ -135,7 +135,7 @@ class Tailer:
             self._stopped(await self._registry.refresh(page.registry_version))
         if not page.rows:
             self._position = Position.after(page.target)
-            self._since = dt.datetime.now(dt.UTC).date()
+            self._since = page.day
             return 0
         self._metrics.tail.found(page.rows[0].recorded_at)
         if self._lane is not Lane.ALERT:
@@ -147,9 +147,9 @@ class Tailer:
         self._more = count < len(page.rows) or not page.exhausted
         self._limit = min(self._page_rows, max(_FEWEST_ROWS, 2 * (count if self._more else self._limit)))
         position = page.position_after(count)
-        if await self._write(messages, position):
+        if await self._write(messages, position, page.day):
             if position.complete:
-                self._since = dt.datetime.now(dt.UTC).date()
+                self._since = page.day
             self._queue(messages, self._batch)
         else:
             self._give_up(messages)
@@ -231,28 +231,30 @@ class Tailer:
         key = DeliveryKey(row.day, row.id, webhook_id)
         return self._lanes.admit(self._lane, key, body_bytes) is Admission.ADMITTED
 
-    async def _write(self, messages: list[MessageRow], position: Position) -> bool:
+    async def _write(self, messages: list[MessageRow], position: Position, day: dt.date) -> bool:
         """Write a batch; false when it is certain that it was not and never will be written."""
         batch = self._batch + 1
         try:
-            await self._fan_out(batch, messages, position)
+            await self._fan_out(batch, messages, position, day)
         except DatabaseUnavailable:
-            written = await self._outage.patiently(self._name, partial(self._settle, batch, position))
+            written = await self._outage.patiently(self._name, partial(self._settle, batch, position, day))
         else:
             self._position, written = position, True
         self._batch = batch
         return written
 
-    async def _fan_out(self, batch: int, messages: list[MessageRow], position: Position) -> None:
-        await self._ledger.fan_out(self._lane, batch, messages, position, self._system_id)
+    async def _fan_out(
+        self, batch: int, messages: list[MessageRow], position: Position, day: dt.date
+    ) -> None:
+        await self._ledger.fan_out(self._lane, batch, messages, position, self._system_id, day)
 
-    async def _settle(self, batch: int, position: Position) -> bool:
+    async def _settle(self, batch: int, position: Position, day: dt.date) -> bool:
         """Find out whether a batch was written that left for `position`, and see that it stays so."""
         while await self._begin_session() < batch:
-            # The server may still be at work on it. An empty batch in its place waits for the end of that,
-            # and then stands there or finds the place taken.
+            # The server may still be at work on it. An empty batch in its place (of the same day, whatever
+            # the time is by now) waits for the end of that, and then stands there or finds the place taken.
             with suppress(BatchTaken):
-                await self._fan_out(batch, [], self._position)
+                await self._fan_out(batch, [], self._position, day)
         return self._position == position
 
     def _give_up(self, messages: list[MessageRow]) -> None:

@@ -131,11 +131,18 @@ class Ledger:
         self._run_id = run_id
 
     async def fan_out(
-        self, lane: int, batch: int, messages: Sequence[MessageRow], position: Position, system_id: int
+        self,
+        lane: int,
+        batch: int,
+        messages: Sequence[MessageRow],
+        position: Position,
+        system_id: int,
+        day: dt.date,
     ) -> None:
         """Write messages, deliveries and the lane's position in one statement.
 
-        Raises `BatchTaken` when the batch is there already, with what it may hold of another run.
+        `day` is the one on which they were read: a batch is unique within it. Raises `BatchTaken` when the
+        batch is there already, with what it may hold of another run.
         """
         run_id = self._run_id
         days: list[dt.date] = []
@@ -172,6 +179,7 @@ class Ledger:
                 system_id,
                 [message.full_body for message in messages],
                 [_array(message.full_for) for message in messages],
+                day,
             )
         except asyncpg.UniqueViolationError as error:
             raise BatchTaken(f"batch {batch} of lane {lane} is written already") from error

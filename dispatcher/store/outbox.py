@@ -44,6 +44,7 @@ class Page(msgspec.Struct, frozen=True):
     target: Snapshot
     exhausted: bool  # nothing up to `target` is left beyond these rows
     registry_version: int
+    day: dt.date  # on which it was read, by the database's clock
 
     def position_after(self, count: int) -> Position:
         """Give the position once the first `count` rows are dealt with."""
@@ -98,7 +99,8 @@ class OutboxReader:
     async def read(self, position: Position, since: dt.date, limit: int) -> Page:
         """Give the next rows after `position`, at most `limit` of each kind.
 
-        `since` is the day on which `position.done` was taken: older partitions need no look.
+        `since` is the day on which the page was read that `position.done` bounds: older partitions need no
+        look.
         """
         xid, outbox_id = position.range_start()
         fixed = None if position.complete else str(position.target)
@@ -128,7 +130,8 @@ class OutboxReader:
             exhausted = False
         else:
             exhausted = len(in_range) < limit
-        return Page(late + in_range, position, target, exhausted, found[0]["registry_version"])
+        version, today = found[0]["registry_version"], found[0]["today"]
+        return Page(late + in_range, position, target, exhausted, version, today)
 
 
 def outbox_row(row: asyncpg.Record) -> OutboxRow:

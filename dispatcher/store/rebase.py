@@ -150,15 +150,16 @@ class Rebase:
         ledger = Ledger(changes, self._run_id)
         batches: dict[Lane, int] = {}
         system_id = 0
+        today = dt.date.min
         for lane in TAILED:
             row = await changes.fetchrow("tail_newest", lane)
             assert row is not None  # noqa: S101 - the query's left side always has one row
             batches[lane] = row["batch"] or 0
-            system_id = row["system_id_here"]
+            system_id, today = row["system_id_here"], row["today"]
 
         async def write(lane: Lane, messages: Sequence[MessageRow]) -> None:
             batches[lane] += 1
-            await ledger.fan_out(lane, batches[lane], messages, position, system_id)
+            await ledger.fan_out(lane, batches[lane], messages, position, system_id, today)
             report.scheduled_events += len(messages)
             report.scheduled_deliveries += sum(len(one.webhook_ids) for one in messages)
 

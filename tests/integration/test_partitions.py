@@ -219,7 +219,7 @@ async def test_long_backlog_is_read_to_its_end(one: Parts) -> None:
     page = await reader.read(start.position, start.day, 2)
     assert not page.exhausted
     position = page.position_after(2)
-    await one.ledger().fan_out(Lane.ALERT, 1, [], position, start.system_id)
+    await one.ledger().fan_out(Lane.ALERT, 1, [], position, start.system_id, page.day)
     again = await reader.newest_position()
     assert (1, position) == (again.batch, again.position)
     rest = await reader.read(again.position, again.day, 10)
@@ -234,6 +234,6 @@ async def test_position_of_another_server_is_refused(one: Parts) -> None:
     future = Position.after(Snapshot(10**12, 10**12, frozenset()))
     for position, system_id in ((start.position, start.system_id + 1), (future, start.system_id)):
         one.batch += 1
-        await one.ledger().fan_out(Lane.ALERT, one.batch, [], position, system_id)
+        await one.ledger().fan_out(Lane.ALERT, one.batch, [], position, system_id, await today(one))
         with pytest.raises(OperatorError, match="dispatcher rebase"):
             await reader.newest_position()

@@ -10,7 +10,6 @@ open: it waits for nobody.
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from collections import defaultdict
 from contextlib import AsyncExitStack
 from functools import partial
@@ -122,7 +121,7 @@ class Reader:
         page = await self._reader.read(self._position, self._since, limit)
         if not page.rows:
             was_complete = self._position.complete
-            self._position, self._since = Position.after(page.target), dt.datetime.now(dt.UTC).date()
+            self._position, self._since = Position.after(page.target), page.day
             return not was_complete
         count = max(1, round(len(page.rows) * share))
         await self._write(page, count)
@@ -136,7 +135,9 @@ class Reader:
             MessageRow(row.day, row.id, row.type, row.occurred_at, row.recorded_at, b"{}", row.test, [], [])
             for row in page.rows[:count]
         ]
-        await self._ledger.fan_out(self.lane, self._batch, rows, self._position, self._start.system_id)
+        await self._ledger.fan_out(
+            self.lane, self._batch, rows, self._position, self._start.system_id, page.day
+        )
 
 
 class Game(RuleBasedStateMachine):

@@ -1,7 +1,8 @@
 -- tail_newest: how far a lane has been read, and where we are
-select here.system_identifier as system_id_here, pg_snapshot_xmax(pg_current_snapshot())::text as next_xid,
-       p.batch, p.day, p.done::text as done_text, p.target::text as target_text, p.xid::text as xid_text,
-       p.outbox_id, p.system_id, coalesce(r.outbox_id, 0) as floor,
+select here.system_identifier as system_id_here, current_date as today,
+       pg_snapshot_xmax(pg_current_snapshot())::text as next_xid, p.batch, p.day, p.done::text as done_text,
+       p.target::text as target_text, p.xid::text as xid_text, p.outbox_id, p.system_id,
+       coalesce(r.outbox_id, 0) as floor,
        p.batch is null and exists (
            select from outbox o
             where o.lane = $1 and o.xid >= pg_snapshot_xmax(pg_current_snapshot())
@@ -21,7 +22,8 @@ select pg_current_snapshot()::text;
 with bound as materialized (
     select coalesce($4::text::pg_snapshot, pg_current_snapshot()) as target
 )
-select bound.target::text as target_text, (select version from registry_version) as registry_version, rows.*
+select bound.target::text as target_text, (select version from registry_version) as registry_version,
+       current_date as today, rows.*
   from bound left join lateral (
     select o.xid::text as xid_text, o.id, o.day, o.type, o.data::text as data_text, o.occurred_at,
            o.recorded_at, o.target_webhook_id, o.test, o.event_id,
@@ -52,8 +54,10 @@ select rows.* from unnest($2::text[]::xid8[]) as ended (xid) cross join lateral 
  order by rows.xid, rows.id limit $5;
 
 -- fan_out: messages, deliveries and the position, all or nothing, and only while run $1 leads
+-- Until the end of the statement nobody else takes the lead. $22 is part of what makes a batch unique, so
+-- whatever is to take the place of this one has to name the same day.
 with held as materialized (
-    select run_id from lease where run_id = $1
+    select run_id from lease where run_id = $1 for key share
 ), messages as (
     insert into message (day, outbox_id, lane, batch, type, occurred_at, recorded_at, fan_out, body,
                          full_body, full_for)
@@ -70,8 +74,8 @@ with held as materialized (
            as d (day, outbox_id, webhook_id, run_id), held
     on conflict do nothing
 )
-insert into tail_position (lane, batch, run_id, done, target, xid, outbox_id, system_id)
-select $2, $3, held.run_id, $15::text::pg_snapshot, $16::text::pg_snapshot, $17::text::xid8, $18, $19
+insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id)
+select $22, $2, $3, held.run_id, $15::text::pg_snapshot, $16::text::pg_snapshot, $17::text::xid8, $18, $19
   from held returning batch;
 
 -- checkpoint_newest: up to which batch everything of a lane was attempted, and which webhooks wait
