@@ -217,6 +217,7 @@ create table webhook (
     coalesce           boolean not null default false,  -- revisions that wait give way to newer ones
     max_age_s          integer check (max_age_s > 0),   -- older events are not sent any more
     settle_s           integer check (settle_s > 0),    -- sensor.offline is told if it lasts so long
+    rate_limit_per_s   double precision check (rate_limit_per_s > 0),  -- requests started in a second
     ordering           text not null default 'subject' check (ordering in ('subject', 'strict', 'none')),
     headers            bytea,           -- encrypted, like the secrets: tokens may be among them
     ca_certificates    text,            -- PEM: trusted instead of the system's authorities

@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -201,7 +202,7 @@ class Parts:
 
     def take_all(self) -> list[Pending]:
         """Take from the lanes whatever may go now."""
-        return list(iter(self.lanes.take, None))
+        return list(iter(partial(self.lanes.take, 0), None))
 
     def land(self, pending: Pending) -> None:
         """End an attempt and free its room, as the recorder does when its fact is durable."""

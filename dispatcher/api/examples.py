@@ -77,6 +77,7 @@ _WEBHOOK_SHOWN: Final = shapes.Webhook(
     coalesce=False,
     max_age_s=None,
     settle_s=None,
+    rate_limit_per_s=None,
     network_ids=None,
     headers={},
     ca_certificates=None,

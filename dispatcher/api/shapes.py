@@ -29,6 +29,7 @@ from dispatcher.api.vocabulary import (
     Page,
     PayloadKind,
     Priority,
+    RateLimit,
     RecoveryStatus,
     RoutingReason,
     Secret,
@@ -79,6 +80,7 @@ class CreateWebhook(msgspec.Struct, frozen=True):
     coalesce: Coalesce = False
     max_age_s: MaxAge | None = None
     settle_s: Settle | None = None
+    rate_limit_per_s: RateLimit | None = None
     headers: Headers | None = None
     ca_certificates: Certificates | None = None
     network_ids: NetworkIds | None = None
@@ -101,6 +103,7 @@ class UpdateWebhook(msgspec.Struct, frozen=True):
     coalesce: Coalesce | UnsetType = UNSET
     max_age_s: MaxAge | UnsetType | None = UNSET
     settle_s: Settle | UnsetType | None = UNSET
+    rate_limit_per_s: RateLimit | UnsetType | None = UNSET
     headers: Headers | UnsetType | None = UNSET
     ca_certificates: Certificates | UnsetType | None = UNSET
     network_ids: NetworkIds | UnsetType | None = UNSET
@@ -158,6 +161,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     coalesce: Coalesce
     max_age_s: int | None
     settle_s: int | None
+    rate_limit_per_s: float | None
     network_ids: tuple[str, ...] | None
     headers: dict[str, str]  # values that look like credentials are hidden
     ca_certificates: str | None

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from dispatcher.api.conditions import FILTER_SCHEMA
 from dispatcher.core import ordering
+from dispatcher.core.rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from dispatcher.core.webhook import (
     MAX_EVENTS,
     MAX_HEADERS,
@@ -132,6 +133,14 @@ Settle: TypeAlias = Annotated[
         ge=1,
         le=3600,
         description="Seconds for which a sensor must stay offline before sensor.offline is sent",
+    ),
+]
+RateLimit: TypeAlias = Annotated[
+    float,
+    Meta(
+        ge=MIN_RATE_PER_S,
+        le=MAX_RATE_PER_S,
+        description="At most so many requests are started in a second; a tenth of that, or one, at once",
     ),
 ]
 MaxAge: TypeAlias = Annotated[

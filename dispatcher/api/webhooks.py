@@ -49,6 +49,7 @@ _FIELDS: Final = (
     "coalesce",
     "max_age_s",
     "settle_s",
+    "rate_limit_per_s",
     "active",
 )
 _DEFAULTS: Final[Mapping[str, Any]] = {"description": "", "headers": {}}  # what null resets them to
@@ -180,6 +181,7 @@ def shape(row: webhooks.Webhook) -> Webhook:
         coalesce=row.coalesce,
         max_age_s=row.max_age_s,
         settle_s=row.settle_s,
+        rate_limit_per_s=row.rate_limit_per_s,
         network_ids=row.network_ids,
         headers=shown_headers(row.headers),
         ca_certificates=row.ca_certificates,

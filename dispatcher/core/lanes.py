@@ -12,8 +12,13 @@ or the last room, of all or of one webhook. Inside a lane webhooks take turns, s
 nobody; a webhook has at most `max_in_flight_per_webhook` requests under way, over all lanes.
 
 Slots and room are shared as switches share their buffers: a webhook may have half of what is free, so however
-many hang, the next one finds some (n that take all they can leave two shares of n + 2). No loop, no clock:
-pure bookkeeping.
+many hang, the next one finds some (n that take all they can leave two shares of n + 2).
+
+A webhook with a rate limit needs a token besides (`core/rate.py`). While it has none it stands in no turns
+and takes no slot; when one comes it goes to the first lane in which something of it waits. It holds a few
+seconds' worth of room, and what it holds makes no lane crowded: others do not wait for it.
+
+No loop, no clock: pure bookkeeping.
 """
 
 from __future__ import annotations
@@ -21,12 +26,14 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from dispatcher.core.delivery import State, Trigger
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
+from dispatcher.core.rate import Rates
 
 
 class Lane(enum.IntEnum):
@@ -166,10 +173,13 @@ class Lanes:
         self._bytes_room = [int(limits.max_bytes * _SHARE[lane]) for lane in Lane]
         self._attempts: dict[tuple[OutboxId, WebhookId], int] = {}  # the attempt that is held
         self._flying: dict[WebhookId, int] = {}
+        self.rates = Rates()
+        self._held_by_limited = 0
+        self._bytes_by_limited = 0
         self.held = 0
         self.held_bytes = 0
         self.in_flight = 0
-        self.settled_count = 0
+        self.settled_count = 0  # of webhooks without a rate limit
         self.queued_in = [0] * len(Lane)
         self.in_flight_in = [0] * len(Lane)
 
@@ -187,7 +197,7 @@ class Lanes:
         queue = self._queues[lane].get(webhook_id)
         if queue is None:
             queue = self._queues[lane][webhook_id] = _Queue(webhook_id, self._turns[lane])
-        elif queue.held >= self._share_of_room(lane) or (
+        elif queue.held >= self._share_of_room(lane, webhook_id) or (
             queue.held_bytes + body_bytes > (self._bytes_room[lane] - self.held_bytes) // 2
         ):
             return Admission.FULL
@@ -195,6 +205,9 @@ class Lanes:
         queue.held_bytes += body_bytes
         self.held += 1
         self.held_bytes += body_bytes
+        if webhook_id in self.rates.buckets:
+            self._held_by_limited += 1
+            self._bytes_by_limited += body_bytes
         self._attempts[key.outbox_id, webhook_id] = attempt_no
         return Admission.ADMITTED
 
@@ -208,6 +221,9 @@ class Lanes:
             del self._queues[lane][key.webhook_id]
         self.held -= 1
         self.held_bytes -= body_bytes
+        if key.webhook_id in self.rates.buckets:
+            self._held_by_limited -= 1
+            self._bytes_by_limited -= body_bytes
 
     def push(self, pending: Pending) -> None:
         """Queue what was admitted."""
@@ -219,8 +235,15 @@ class Lanes:
             queue.listed = True
             self._turns[pending.lane].append(queue)
 
-    def take(self) -> Pending | None:
-        """Take the next delivery whose turn it is and give it a slot; None when none may go now."""
+    def take(self, now_ns: int) -> Pending | None:
+        """Take the next delivery whose turn it is and give it a slot; None when none may go now.
+
+        `now_ns` is of a clock that never goes back, the one that `limit_rates` is told.
+        """
+        if now_ns >= self.rates.next_ns:
+            for webhook_id in self.rates.awake(now_ns):
+                self._list(webhook_id)
+        buckets = self.rates.buckets
         for lane in _ORDER:
             free = self._slots[lane] - self.in_flight
             if free <= 0:
@@ -237,6 +260,10 @@ class Lanes:
                         queue.put_off = True
                         self._put_off.append(queue)
                     continue
+                bucket = buckets.get(webhook_id)
+                if bucket is not None and not self.rates.take(bucket, now_ns):
+                    queue.listed = False  # `awake` lists it again
+                    continue
                 pending = queue.items.popleft()
                 if queue.items:
                     turns.append(queue)
@@ -250,8 +277,11 @@ class Lanes:
                 return pending
         return None
 
-    def landed(self, pending: Pending) -> None:
-        """Free the slot of a request that is over; its room is freed when its fact is durable."""
+    def landed(self, pending: Pending, *, sent: bool = True) -> None:
+        """Free the slot of a request that is over; its room is freed when its fact is durable.
+
+        Not `sent`: no request was made after all, and its token goes back.
+        """
         webhook_id = pending.key.webhook_id
         pending.in_flight = False
         self.in_flight -= 1
@@ -261,11 +291,9 @@ class Lanes:
             self._flying[webhook_id] = flying
         else:
             del self._flying[webhook_id]
-        for lane, queues in enumerate(self._queues):
-            queue = queues.get(webhook_id)
-            if queue is not None and queue.items and not queue.listed:
-                queue.listed = True
-                self._turns[lane].append(queue)
+        if not sent and (bucket := self.rates.buckets.get(webhook_id)) is not None:
+            bucket.put_back()
+        self._list(webhook_id)
         while self._put_off:  # somebody else may have this slot
             queue = self._put_off.popleft()
             queue.put_off = False
@@ -274,9 +302,38 @@ class Lanes:
                 queue.turns.append(queue)
                 break
 
+    def _list(self, webhook_id: WebhookId) -> None:
+        """Let a webhook stand in the turns of every lane in which something of it waits."""
+        for lane, queues in enumerate(self._queues):
+            queue = queues.get(webhook_id)
+            if queue is not None and queue.items and not queue.listed:
+                queue.listed = True
+                self._turns[lane].append(queue)
+
+    def limit_rates(self, rates: Mapping[WebhookId, float], now_ns: int) -> bool:
+        """Let webhooks start at most so many requests a second, and all others any number.
+
+        True where somebody's limit changed: perhaps something may go now.
+        """
+        changed = self.rates.change(rates, now_ns)
+        if not changed:
+            return False
+        limited = [
+            queue
+            for webhook_id in rates
+            for queues in self._queues
+            if (queue := queues.get(webhook_id)) is not None
+        ]
+        self._held_by_limited = sum(queue.held for queue in limited)
+        self._bytes_by_limited = sum(queue.held_bytes for queue in limited)
+        for webhook_id in changed:
+            self._list(webhook_id)
+        return True
+
     def settled(self, pending: Pending) -> None:
         """Free the room of a delivery whose fact is durable."""
-        self.settled_count += 1
+        if pending.key.webhook_id not in self.rates.buckets:
+            self.settled_count += 1
         self.give_up(pending.lane, pending.key, len(pending.payload.body))
 
     def held_for(self, webhook_id: WebhookId) -> list[OutboxId]:
@@ -286,16 +343,18 @@ class Lanes:
     def room_for(self, lane: Lane, webhook_id: WebhookId) -> int:
         """Give how many more deliveries of a webhook may be admitted to a lane."""
         queue = self._queues[lane].get(webhook_id)
-        own = self._share_of_room(lane) - (queue.held if queue else 0)
+        own = self._share_of_room(lane, webhook_id) - (queue.held if queue else 0)
         return max(0, min(own, self._room[lane] - self.held))
 
     def has_room(self, lane: Lane) -> bool:
         """Say whether a lane may hold more, whoever it is for."""
         return self.held < self._room[lane]
 
-    def _share_of_room(self, lane: Lane) -> int:
-        """Give how many a webhook may hold in a lane: half of the room that is free."""
-        return max(1, (self._room[lane] - self.held) // 2)
+    def _share_of_room(self, lane: Lane, webhook_id: WebhookId) -> int:
+        """Give how many a webhook may hold in a lane: half of what is free, or what its rate needs."""
+        share = max(1, (self._room[lane] - self.held) // 2)
+        bucket = self.rates.buckets.get(webhook_id)
+        return share if bucket is None else min(share, bucket.most_held)
 
     def due_since(self, lane: Lane) -> dt.datetime | None:
         """Give since when that queued attempt is due which has waited longest though its webhook has a slot.
@@ -313,5 +372,6 @@ class Lanes:
         )
 
     def crowded(self, lane: Lane) -> bool:
-        """Say whether more than half of the room that a lane may fill is taken."""
-        return self.held * 2 > self._room[lane] or self.held_bytes * 2 > self._bytes_room[lane]
+        """Say whether webhooks without a rate limit take more than half of the room that a lane may fill."""
+        held, held_bytes = self.held - self._held_by_limited, self.held_bytes - self._bytes_by_limited
+        return held * 2 > self._room[lane] or held_bytes * 2 > self._bytes_room[lane]

@@ -1,7 +1,8 @@
 """Makes the attempts: takes what has its turn, sends it, judges the outcome, hands the fact over.
 
 One attempt is one request is one fact. A worker goes on taking as long as something may go, so there are as
-many tasks as requests under way and none for what waits.
+many tasks as requests under way and none for what waits. One timer stands for all that wait for a token of
+their rate limits.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dispatcher.core.delivery import STEP, Kind, State, Trigger, judge
 from dispatcher.core.lanes import Lane, Pending
 from dispatcher.core.message import Message
 from dispatcher.core.outcome import NoAnswer, Outcome
+from dispatcher.core.rate import NEVER_NS
 from dispatcher.core.retry import after_own_fault
 from dispatcher.daemon.ended import Ended
 from dispatcher.daemon.recorder import Recorder
@@ -30,6 +32,7 @@ USER_AGENT: Final = f"Grillo-Webhooks/{__version__}"
 _AFTER_A_BUG: Final = dt.timedelta(minutes=1)
 _STARTED_IN_A_TURN: Final = 32
 _WITHOUT_MEANS: Final = dt.timedelta(seconds=1)
+_LEAST_SLEEP_S: Final = 0.002  # tokens that come closer together than this are waited for together
 
 log = structlog.get_logger("attempt")
 
@@ -54,6 +57,8 @@ class Attempts:
         self._cut: set[asyncio.Task[None]] = set()
         self._workers = 0
         self._pumping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = NEVER_NS
         self._none = asyncio.Event()
         self._none.set()
 
@@ -81,7 +86,7 @@ class Attempts:
         assert self._group is not None  # noqa: S101 - begin() comes first
         self._pumping = False
         for _ in range(_STARTED_IN_A_TURN):
-            pending = None if self._closing or not self._lease.trusted else self._lanes.take()
+            pending = self._take()
             if pending is None:
                 return
             self._workers += 1
@@ -89,6 +94,24 @@ class Attempts:
             self._group.create_task(self._work(pending))
         self._pumping = True
         asyncio.get_running_loop().call_soon(self._pump_some)
+
+    def _take(self) -> Pending | None:
+        if self._closing or not self._lease.trusted:
+            return None
+        now_ns = time.monotonic_ns()
+        pending = self._lanes.take(now_ns)
+        next_ns = self._lanes.rates.next_ns
+        if next_ns < self._timer_ns:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_ns = next_ns
+            wait_s = max(_LEAST_SLEEP_S, (next_ns - now_ns) / 1e9)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._token_came)
+        return pending
+
+    def _token_came(self) -> None:
+        self._timer, self._timer_ns = None, NEVER_NS
+        self.pump()
 
     def cut_off(self) -> None:
         """End every request under way: another process may lead by now, and send the same delivery."""
@@ -112,7 +135,7 @@ class Attempts:
                     # A bug of ours, met on this delivery alone, must not end the run: it would meet it again.
                     log.exception("attempt broke", outbox_id=pending.key.outbox_id)
                     await self._interrupted(pending, "internal error", _AFTER_A_BUG)
-                pending = None if self._closing or not self._lease.trusted else self._lanes.take()
+                pending = self._take()
         finally:
             self._workers -= 1
             if not self._workers:
@@ -122,7 +145,7 @@ class Attempts:
         webhook = self._registry.webhooks.get(pending.key.webhook_id)
         reason = _why_not(webhook, test=pending.payload.test)
         if webhook is None or reason is not None:
-            self._lanes.landed(pending)
+            self._lanes.landed(pending, sent=False)
             fact = cancelled(
                 pending.key,
                 pending.attempt_no,
@@ -136,7 +159,7 @@ class Attempts:
         if webhook.judges_relevance:
             found = irrelevant(pending, webhook, self._order, started_at)
             if found is not None:
-                self._lanes.landed(pending)
+                self._lanes.landed(pending, sent=False)
                 for fact, closed in without_attempt(pending, found):
                     await self._recorder.put(fact, closed)
                 return

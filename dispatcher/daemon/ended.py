@@ -89,7 +89,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
             metrics.attempted("retry" if verdict.state is State.PENDING else "failed", error, duration_s)
         metrics.took(self.outcome.timings)
         since_recorded_s = (self.started_at - pending.payload.recorded_at).total_seconds()
-        if pending.trigger is Trigger.FIRST and pending.attempt_no == 1:
+        limited = self.webhook.rate_limit_per_s is not None  # then it asked to wait
+        if pending.trigger is Trigger.FIRST and pending.attempt_no == 1 and not limited:
             metrics.sent_s.observe(since_recorded_s)
             metrics.answered_s.observe(since_recorded_s + duration_s)
         canonical_line(

@@ -35,6 +35,7 @@ def show_run(metrics: Metrics, lanes: Lanes, registry: Registry) -> None:
         series.due_age_s.set_function(partial(_due_age_s, lanes, lane))
     metrics.held.set_function(lambda: lanes.held)
     metrics.held_bytes.set_function(lambda: lanes.held_bytes)
+    metrics.webhooks_asleep.set_function(lambda: lanes.rates.asleep)
     metrics.webhooks_active.set_function(partial(_count, registry, active=True))
     metrics.webhooks_inactive.set_function(partial(_count, registry, active=False))
 

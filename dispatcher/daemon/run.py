@@ -12,6 +12,7 @@ the database.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
@@ -20,7 +21,7 @@ import structlog
 
 from dispatcher.core.delivery import Kind
 from dispatcher.core.errors import DrainExpired, LeaseLost
-from dispatcher.core.ids import RunId
+from dispatcher.core.ids import RunId, WebhookId
 from dispatcher.core.lanes import TAILED, Lane, Lanes, Limits, Payload, Pending
 from dispatcher.daemon.attempts import Attempts
 from dispatcher.daemon.checkpoints import Checkpoints
@@ -69,7 +70,7 @@ class Run:
                 max_bytes=delivery.max_queued_bytes,
             )
         )
-        self._registry = Registry(self._link("registry"), process.vault)
+        self._registry = Registry(self._link("registry"), process.vault, self._limit_rates)
         shared = Shared(process, run_id, self.lanes, self._registry)
         self._order = shared.order
         self._patient = asyncio.Event()  # something waits for a retry that is due soon
@@ -249,6 +250,10 @@ class Run:
                 await asyncio.sleep(max(_LEAST_PATIENCE_S, (expires_at - utc_now()).total_seconds()))
                 if self._order.expire(utc_now()):
                     self._attempts.pump()
+
+    def _limit_rates(self, rates: Mapping[WebhookId, float]) -> None:
+        if self.lanes.limit_rates(rates, time.monotonic_ns()):
+            self._attempts.pump()
 
     def _deactivated(self, webhooks: list[Webhook]) -> None:
         for webhook in webhooks:

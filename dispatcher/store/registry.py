@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import asyncpg
 import msgspec
@@ -47,6 +47,7 @@ class Webhook(msgspec.Struct, frozen=True):
     coalesce: bool
     max_age_s: int | None
     settle_s: int | None
+    rate_limit_per_s: float | None
     headers: tuple[tuple[str, str], ...]
     ca_certificates: str  # PEM; empty: the system's authorities are trusted
     active: bool
@@ -89,8 +90,15 @@ class Webhook(msgspec.Struct, frozen=True):
 class Registry:
     """All webhooks by number, and the routes to the active ones."""
 
-    def __init__(self, link: Link, vault: Vault) -> None:
+    def __init__(
+        self,
+        link: Link,
+        vault: Vault,
+        limit_rates: Callable[[Mapping[WebhookId, float]], object] | None = None,
+    ) -> None:
+        """Make it, empty; `limit_rates` is told of the active webhooks' limits whenever one may differ."""
         self._link = link
+        self._limit_rates = limit_rates
         self._vault = vault
         self._networks: Mapping[int, frozenset[str]] = {}
         self._fields: Mapping[str, frozenset[str]] = {}  # of each event type
@@ -134,6 +142,14 @@ class Registry:
         )
         self._any_full = any(one.active and one.full_payload for one in self.webhooks.values())
         self.version = newest
+        if self._limit_rates is not None:
+            self._limit_rates(
+                {
+                    one.id: one.rate_limit_per_s
+                    for one in self.webhooks.values()
+                    if one.active and one.rate_limit_per_s is not None
+                }
+            )
         return stopped
 
     def ordering_of(self, webhook_id: WebhookId) -> Ordering:
@@ -225,6 +241,7 @@ class Registry:
             coalesce=row["coalesce"],
             max_age_s=row["max_age_s"],
             settle_s=row["settle_s"],
+            rate_limit_per_s=row["rate_limit_per_s"],
             headers=tuple(headers.items()),
             ca_certificates=row["ca_certificates"] or "",
             active=row["active"],

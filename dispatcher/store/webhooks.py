@@ -58,6 +58,7 @@ class WebhookFields(msgspec.Struct, frozen=True, kw_only=True):
     coalesce: bool = False
     max_age_s: int | None = None
     settle_s: int | None = None
+    rate_limit_per_s: float | None = None
     description: str = ""
     headers: Mapping[str, str] = {}
     ca_certificates: str | None = None  # PEM; trusted instead of the system's authorities
@@ -126,6 +127,7 @@ async def create(
             fields.coalesce,
             fields.max_age_s,
             fields.settle_s,
+            fields.rate_limit_per_s,
         )
         details = {"events": fields.events, "active": fields.active}
         await write_audit(connection, actor, "webhook.created", name, details)
@@ -211,6 +213,7 @@ async def change(
             after.coalesce,
             after.max_age_s,
             after.settle_s,
+            after.rate_limit_per_s,
         )
         changed = [name for name in changes if getattr(after, name) != getattr(before, name)]
         details: dict[str, Any] = {"changed": changed if secret is None else [*changed, "secret"]}
@@ -306,6 +309,7 @@ def _webhook(row: asyncpg.Record, health: Health, vault: Vault) -> Webhook:
         coalesce=row["coalesce"],
         max_age_s=row["max_age_s"],
         settle_s=row["settle_s"],
+        rate_limit_per_s=row["rate_limit_per_s"],
         disabled_reason=row["disabled_reason"],
         next_secret_at=row["next_secret_at"],
         created_at=row["created_at"],

@@ -64,6 +64,11 @@ class Metrics:
             "Webhooks whose deliveries wait in the database because their share of memory is full.",
             registry=registry,
         )
+        self.webhooks_asleep = Gauge(
+            "dispatcher_webhooks_waiting_for_rate",
+            "Webhooks with deliveries in memory that wait for their own rate limit.",
+            registry=registry,
+        )
         webhooks = Gauge(
             "dispatcher_webhooks", "Webhooks, by whether they are active.", ("active",), registry=registry
         )
@@ -142,6 +147,7 @@ class Metrics:
     def rest(self) -> None:
         """Forget what a run that ended had in memory: its gauges ask it for their values."""
         of_the_run = [self.held, self.held_bytes, self.webhooks_active, self.webhooks_inactive]
+        of_the_run.append(self.webhooks_asleep)
         for lane in self.lanes.values():
             of_the_run += [lane.queued, lane.in_flight, lane.due_age_s]
             lane.tail.rests()

@@ -62,6 +62,7 @@ async def test_the_guides_example_makes_a_webhook(api: Management, database: Dat
         "coalesce": False,
         "max_age_s": None,
         "settle_s": None,
+        "rate_limit_per_s": None,
         "network_ids": None,
         "headers": {},
         "ca_certificates": None,
@@ -104,6 +105,7 @@ async def test_every_field_is_kept(api: Management) -> None:
         "coalesce": True,
         "max_age_s": 600,
         "settle_s": 30,
+        "rate_limit_per_s": 2.5,
         "secret": None,
     }
     made = (await api.ask("POST", "/v1/webhooks", wanted)).data
@@ -120,6 +122,7 @@ async def test_every_field_is_kept(api: Management) -> None:
         "coalesce",
         "max_age_s",
         "settle_s",
+        "rate_limit_per_s",
     ):
         assert wanted[name] == made[name]
     assert made["health"]["state"] == "disabled"
@@ -173,6 +176,9 @@ async def test_all_bad_fields_are_named_at_once(api: Management, database: Datab
         ("filter", [], "expected object or null, got array"),
         ("ordering", "any", "must be one of subject, strict, none"),
         ("max_age_s", 0, "expected integer >= 1"),
+        ("rate_limit_per_s", 0, "expected number >= 0.1"),
+        ("rate_limit_per_s", 1001, "expected number <= 1000.0"),
+        ("rate_limit_per_s", "5", "expected number or null, got string"),
         ("payload", "all", "must be one of standard, full"),
         ("filter", {}, "must hold a condition; null takes a filter away"),
     ],

@@ -40,7 +40,7 @@ def pending(one: Parts, key: DeliveryKey) -> Pending:
     assert one.lanes.admit(Lane.EVENT, key, 2) is Admission.ADMITTED
     made = Pending(key, Lane.EVENT, Payload("x.y", b"{}", NOW, test=False))
     one.lanes.push(made)
-    assert made is one.lanes.take()
+    assert made is one.lanes.take(0)
     return made
 
 

@@ -249,7 +249,7 @@ async def test_earlier_attempt_goes_first(one: Parts) -> None:
     assert one.lanes.admit(Lane.ALERT, key, 2) is Admission.ADMITTED
     first = Pending(key, Lane.ALERT, Payload("event.detected", b"{}", utc_now(), test=False))
     one.lanes.push(first)
-    assert one.lanes.take() is first
+    assert one.lanes.take(0) is first
     retries = retries_of(one)
     async with running(retries.run()):
         # It was recorded, and is still in memory: its second attempt is due already.
@@ -259,7 +259,7 @@ async def test_earlier_attempt_goes_first(one: Parts) -> None:
         await wait_for(
             lambda: 1 in {one.value for each in due.collect() for one in each.samples}, "it is seen to wait"
         )
-        assert one.lanes.take() is None
+        assert one.lanes.take(0) is None
         one.land(first)
         (second,) = await wait_taken(one, retries, 1)
         assert (key, 2) == (second.key, second.attempt_no)
@@ -277,7 +277,7 @@ async def test_what_is_held_is_not_taken_twice(one: Parts) -> None:
             before = retries.low()
             retries.ring()
             await wait_for(partial(at_least, retries, before), "another look")
-            assert one.lanes.take() is None
+            assert one.lanes.take(0) is None
         await finish(one, retries, taken)
     assert 3 == await one.connection.fetchval("select count(*) from claim")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict, deque
+from functools import partial
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.lanes import Admission, Lane, Lanes, Limits, Payload, Pending
+from dispatcher.core.rate import TokenBucket
 
 DAY = dt.date(2026, 11, 21)
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
@@ -30,6 +32,8 @@ class LanesMachine(RuleBasedStateMachine):
         """Begin with empty lanes."""
         self.limits = Limits(in_flight, per_webhook, held, size)
         self.lanes = Lanes(self.limits)
+        self.now_ns = 0
+        self.buckets: dict[WebhookId, TokenBucket] = {}
         self.admitted: list[Pending] = []
         self.queued: dict[tuple[Lane, WebhookId], deque[Pending]] = defaultdict(deque)
         self.flying: list[Pending] = []
@@ -77,6 +81,23 @@ class LanesMachine(RuleBasedStateMachine):
             self.admit(lane, webhook, 1, count)
         self.push(len(self.admitted))
 
+    @rule(rates=st.dictionaries(st.integers(1, 4).map(WebhookId), st.sampled_from([0.5, 1.0, 40.0])))
+    def limit_rates(self, rates: dict[WebhookId, float]) -> None:
+        """Limit some webhooks and lift the limits of the others."""
+        before = {webhook_id: bucket.rate_per_s for webhook_id, bucket in self.buckets.items()}
+        assert (rates != before) == self.lanes.limit_rates(rates, self.now_ns)
+        for webhook_id, rate_per_s in rates.items():
+            if webhook_id not in self.buckets:
+                self.buckets[webhook_id] = TokenBucket(webhook_id, rate_per_s)
+            elif before[webhook_id] != rate_per_s:
+                self.buckets[webhook_id].change(rate_per_s, self.now_ns)
+        self.buckets = {webhook_id: self.buckets[webhook_id] for webhook_id in rates}
+
+    @rule(ms=st.integers(1, 3000))
+    def go_on(self, ms: int) -> None:
+        """Let time pass."""
+        self.now_ns += ms * 1_000_000
+
     @precondition(lambda self: self.admitted)
     @rule(data=st.data())
     def admit_again(self, data: st.DataObject) -> None:
@@ -107,7 +128,10 @@ class LanesMachine(RuleBasedStateMachine):
         return sum(1 for one in self.flying if one.key.webhook_id == webhook_id)
 
     def may_fly(self, lane: Lane, webhook_id: WebhookId) -> bool:
-        """Say whether a webhook's next delivery of a lane may go: within its share of the free slots."""
+        """Say whether a webhook's next delivery of a lane may go: within its share of slots and its rate."""
+        bucket = self.buckets.get(webhook_id)
+        if bucket is not None and bucket.ready_at_ns > self.now_ns:
+            return False
         own = self.under_way(webhook_id)
         free = max(1, int(self.limits.max_in_flight * SHARES[lane])) - len(self.flying)
         most = max(1, round(self.limits.max_in_flight_per_webhook * SHARES[lane]))
@@ -118,7 +142,7 @@ class LanesMachine(RuleBasedStateMachine):
         """Take what has its turn: the first of a webhook's queue, of the highest lane where one may go."""
         for _ in range(count):
             ready = [at for at, queue in self.queued.items() if queue and self.may_fly(*at)]
-            taken = self.lanes.take()
+            taken = self.lanes.take(self.now_ns)
             if taken is None:
                 # Only who was put off may be kept waiting, until somebody lands.
                 assert all(self.under_way(webhook_id) for _, webhook_id in ready)
@@ -126,8 +150,25 @@ class LanesMachine(RuleBasedStateMachine):
             assert (taken.lane, taken.key.webhook_id) in ready
             idle = [lane for lane, webhook_id in ready if not self.under_way(webhook_id)]
             assert min([taken.lane, *idle]) == taken.lane
+            higher = [lane for lane, webhook_id in ready if webhook_id == taken.key.webhook_id]
+            assert min(higher) == taken.lane
             assert self.queued[taken.lane, taken.key.webhook_id].popleft() is taken
+            self.spend(taken)
             self.flying.append(taken)
+
+    def spend(self, taken: Pending) -> None:
+        """Take a token for what was taken: there must be one."""
+        bucket = self.buckets.get(taken.key.webhook_id)
+        assert bucket is None or bucket.take(self.now_ns)
+
+    @rule()
+    def take_and_leave(self) -> None:
+        """Take something and make no request: its token is there as before."""
+        taken = self.lanes.take(self.now_ns)
+        if taken is not None:
+            self.queued[taken.lane, taken.key.webhook_id].popleft()
+            self.lanes.landed(taken, sent=False)
+            self.unrecorded.append(taken)
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
@@ -152,11 +193,12 @@ class LanesMachine(RuleBasedStateMachine):
         """With slots enough, every webhook that waits in a lane goes before any of them goes twice."""
         turns: Counter[tuple[Lane, WebhookId]] = Counter()
         waiting = {at for at, queue in self.queued.items() if queue and self.may_fly(*at)}
-        while (taken := self.lanes.take()) is not None:
+        while (taken := self.lanes.take(self.now_ns)) is not None:
             at = (taken.lane, taken.key.webhook_id)
             turns[at] += 1
             self.queued[at].popleft()
             self.flying.append(taken)
+            self.spend(taken)
             if turns[at] > 1:
                 others = {one for one in waiting if one[0] is taken.lane and self.may_fly(*one)}
                 assert not [one for one in others if not turns[one]]
@@ -181,7 +223,8 @@ class LanesMachine(RuleBasedStateMachine):
             assert mine == sorted(self.lanes.held_for(webhook_id))
 
     def teardown(self) -> None:
-        """When everything is settled, nothing is left."""
+        """When everything is settled, nothing is left, and nobody sleeps without limits."""
+        self.lanes.limit_rates({}, self.now_ns)
         for one in self.admitted:
             self.lanes.push(one)
         while True:
@@ -190,7 +233,7 @@ class LanesMachine(RuleBasedStateMachine):
             for one in [*self.flying, *self.unrecorded]:
                 self.lanes.settled(one)
             self.unrecorded = []
-            self.flying = list(iter(self.lanes.take, None))
+            self.flying = list(iter(partial(self.lanes.take, self.now_ns), None))
             if not self.flying:
                 break
         assert (0, 0, 0) == (self.lanes.held, self.lanes.held_bytes, self.lanes.in_flight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 
 import pytest
 
@@ -40,7 +41,7 @@ def put(into: Lanes, event: int, webhook: int = 1, lane: Lane = Lane.EVENT, size
 
 def take_all(out_of: Lanes) -> list[Pending]:
     """Take whatever may go now."""
-    return list(iter(out_of.take, None))
+    return list(iter(partial(out_of.take, 0), None))
 
 
 def events(taken: list[Pending]) -> list[int]:
@@ -48,9 +49,78 @@ def events(taken: list[Pending]) -> list[int]:
     return [one.key.outbox_id for one in taken]
 
 
+def limited(rate_per_s: float, *webhooks: int, **bounds: int) -> Lanes:
+    """Make empty lanes in which these webhooks have a rate limit."""
+    made = lanes(**bounds)
+    assert made.limit_rates({WebhookId(one): rate_per_s for one in webhooks}, 0)
+    return made
+
+
+def test_a_limited_webhook_waits_alone_and_its_alert_goes_first() -> None:
+    """Without a token it takes no slot and holds up nobody; when one comes its highest lane has it."""
+    full = limited(2.0, 1)
+    for event in (1, 2):
+        put(full, event, lane=Lane.ROUTINE)
+    put(full, 3, webhook=2, lane=Lane.RECOVERY)
+    assert [1, 3] == events(take_all(full))
+    put(full, 4, lane=Lane.ALERT)
+    assert (None, 2, 1) == (full.take(499_999_999), full.in_flight, full.rates.asleep)
+    alert = full.take(500_000_000)
+    assert alert is not None
+    assert (4, None) == (alert.key.outbox_id, full.take(999_999_999))
+    assert full.take(1_000_000_000) is not None
+
+
+def test_what_was_not_sent_costs_no_token() -> None:
+    """A delivery that ends without a request gives its token to the next one."""
+    full = limited(0.1, 1)
+    for event in (1, 2, 3):
+        put(full, event)
+    for event in (1, 2):
+        taken = full.take(0)
+        assert taken is not None
+        assert event == taken.key.outbox_id
+        full.landed(taken, sent=False)
+    assert [3] == events(take_all(full))
+
+
+def test_a_changed_limit_holds_at_once() -> None:
+    """Who sleeps wakes at the new rate, or at once when the limit is lifted."""
+    full = limited(0.1, 1, 2)
+    for event in range(6):
+        put(full, event, webhook=1 + event % 2)
+    assert [0, 1] == events(take_all(full))
+    assert full.limit_rates({WebhookId(1): 100.0}, 0)
+    assert [3, 5] == events(take_all(full))
+    assert full.take(9_999_999) is None
+    assert full.take(10_000_000) is not None
+    assert not full.limit_rates({WebhookId(1): 100.0}, 0)
+
+
+def test_a_limited_webhook_holds_little_and_crowds_nobody() -> None:
+    """It holds what it can send in ten seconds; the lanes' other users do not wait for it."""
+    full = limited(2.0, 1, 3, held=50)
+    for event in range(30):
+        for webhook in (1, 3):
+            put(full, event, webhook)
+    assert 24 == full.held  # of the 47 that the lane may fill
+    assert (False, 0) == (full.crowded(Lane.EVENT), full.settled_count)
+    taken = full.take(0)
+    assert taken is not None
+    full.landed(taken)
+    full.settled(taken)
+    assert 0 == full.settled_count
+    assert full.limit_rates({}, 0)
+    assert [Admission.ADMITTED] * 2 == [put(full, 31, 2), put(full, 32, 4)]
+    assert full.crowded(Lane.EVENT)
+    wide = limited(2.0, 1)
+    assert 20 == [put(wide, event) for event in range(30)].count(Admission.ADMITTED)
+    assert 0 == wide.room_for(Lane.EVENT, WebhookId(1))
+
+
 def test_nothing_to_do() -> None:
     """Empty lanes give nothing."""
-    assert lanes().take() is None
+    assert lanes().take(0) is None
 
 
 def test_alerts_overtake_everything() -> None:
@@ -80,7 +150,7 @@ def test_webhook_has_so_many_requests_under_way() -> None:
     first = take_all(full)
     assert [9, 1] == events(first)
     put(full, 10, lane=Lane.ALERT)
-    assert full.take() is None
+    assert full.take(0) is None
     full.landed(first[0])
     assert [10] == events(take_all(full))
     full.landed(first[1])
@@ -120,7 +190,7 @@ def test_lower_lanes_leave_slots_free(lane: Lane, slots: int) -> None:
         put(full, event, webhook=event, lane=lane)
     assert slots == len(take_all(full))
     put(full, 100, webhook=100, lane=Lane.ALERT)
-    assert (lane is not Lane.ALERT) == (full.take() is not None)
+    assert (lane is not Lane.ALERT) == (full.take(0) is not None)
 
 
 @pytest.mark.parametrize("lane", Lane)

@@ -1,5 +1,6 @@
 -- registry_webhooks: webhooks that changed after version $1
-select w.id, w.public_id, w.organization_id, w.url, w.events, w.network_ids, w.filter::text as filter, w.payload, w.ordering, w.coalesce, w.max_age_s, w.settle_s, w.headers, w.ca_certificates,
+select w.id, w.public_id, w.organization_id, w.url, w.events, w.network_ids, w.filter::text as filter, w.payload,
+       w.ordering, w.coalesce, w.max_age_s, w.settle_s, w.rate_limit_per_s, w.headers, w.ca_certificates,
        w.active and w.deleted_at is null as active, w.deleted_at is not null as deleted, w.disabled_reason,
        w.secret, w.next_secret, w.next_secret_at, w.version
   from webhook w where w.version > $1 order by w.version;

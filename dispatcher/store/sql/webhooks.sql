@@ -1,15 +1,17 @@
 -- insert_webhook: a new webhook
 insert into webhook (public_id, organization_id, url, events, network_ids, description, headers,
                      ca_certificates, active, secret, filter, payload, ordering,
-                     "coalesce", max_age_s, settle_s)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::json, $12, $13, $14, $15, $16)
+                     "coalesce", max_age_s, settle_s, rate_limit_per_s)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::json, $12, $13, $14, $15, $16, $17)
 returning id, public_id, url, events, network_ids, description, filter::text as filter, payload, ordering,
-          "coalesce", max_age_s, settle_s, headers, ca_certificates, active, disabled_reason, created_at, updated_at,
+          "coalesce", max_age_s, settle_s, rate_limit_per_s, headers, ca_certificates, active, disabled_reason,
+       created_at, updated_at,
        case when next_secret_at > now() then next_secret_at end as next_secret_at;
 
 -- webhooks: a page of an organization's webhooks, the newest first, those that hold $2, or are active or not
 select id, public_id, url, events, network_ids, description, filter::text as filter, payload, ordering,
-       "coalesce", max_age_s, settle_s, headers, ca_certificates, active, disabled_reason, created_at, updated_at,
+       "coalesce", max_age_s, settle_s, rate_limit_per_s, headers, ca_certificates, active, disabled_reason,
+       created_at, updated_at,
        case when next_secret_at > now() then next_secret_at end as next_secret_at
   from webhook where organization_id = $1 and deleted_at is null
    and ($2::text is null or strpos(lower(public_id || ' ' || url || ' ' || description), lower($2)) > 0)
@@ -23,27 +25,31 @@ select count(*) from webhook where organization_id = $1 and deleted_at is null
 
 -- webhook: one webhook of an organization
 select id, public_id, url, events, network_ids, description, filter::text as filter, payload, ordering,
-       "coalesce", max_age_s, settle_s, headers, ca_certificates, active, disabled_reason, created_at, updated_at,
+       "coalesce", max_age_s, settle_s, rate_limit_per_s, headers, ca_certificates, active, disabled_reason,
+       created_at, updated_at,
        case when next_secret_at > now() then next_secret_at end as next_secret_at
   from webhook where organization_id = $1 and public_id = $2 and deleted_at is null;
 
 -- webhook_for_update: the same, held until the transaction ends
 select id, public_id, url, events, network_ids, description, filter::text as filter, payload, ordering,
-       "coalesce", max_age_s, settle_s, headers, ca_certificates, active, disabled_reason, created_at, updated_at,
+       "coalesce", max_age_s, settle_s, rate_limit_per_s, headers, ca_certificates, active, disabled_reason,
+       created_at, updated_at,
        case when next_secret_at > now() then next_secret_at end as next_secret_at
   from webhook where organization_id = $1 and public_id = $2 and deleted_at is null for update;
 
 -- update_webhook: what a client may change; a new secret ends a rotation, and so does the end of its grace
 update webhook
    set url = $2, events = $3, network_ids = $4, description = $5, headers = $6, ca_certificates = $10, active = $7,
-       filter = $11::json, payload = $12, ordering = $13, "coalesce" = $14, max_age_s = $15, settle_s = $16, disabled_reason = $8,
+       filter = $11::json, payload = $12, ordering = $13, "coalesce" = $14, max_age_s = $15, settle_s = $16,
+       rate_limit_per_s = $17, disabled_reason = $8,
        secret = coalesce($9, case when next_secret_at <= now() then next_secret else secret end),
        next_secret = case when $9::bytea is null and next_secret_at > now() then next_secret end,
        next_secret_at = case when $9::bytea is null and next_secret_at > now() then next_secret_at end,
        updated_at = now()
  where id = $1
 returning id, public_id, url, events, network_ids, description, filter::text as filter, payload, ordering,
-          "coalesce", max_age_s, settle_s, headers, ca_certificates, active, disabled_reason, created_at, updated_at,
+          "coalesce", max_age_s, settle_s, rate_limit_per_s, headers, ca_certificates, active, disabled_reason,
+       created_at, updated_at,
        case when next_secret_at > now() then next_secret_at end as next_secret_at;
 
 -- rotate_secret: let secret $3 take over from the one in force after $4 seconds; at once where that is 0
