@@ -67,7 +67,7 @@ sbom: setup ## Write dist/sbom.json: every locked package, for scanners
 .PHONY: lock
 lock: ## Renew requirements.lock (needs uv; UPGRADE=1 takes newer versions)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		--extra embedded --group dev pyproject.toml -o requirements.lock $(if $(UPGRADE),--upgrade)
+		--extra embedded --extra otel --group dev pyproject.toml -o requirements.lock $(if $(UPGRADE),--upgrade)
 
 .PHONY: clean
 clean: ## Remove what the other commands made, but never the data in var/

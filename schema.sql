@@ -280,6 +280,7 @@ create table outbox (
     recorded_at       timestamptz not null default clock_timestamp(),
     network_id        text,
     dedup_key         text,
+    traceparent       text,     -- of the producer's span (W3C Trace Context): the event's trace goes on from there
     event_id          text,     -- of data, for rows about an earthquake
     target_webhook_id bigint,   -- set on a test: for this webhook alone
     test              boolean not null default false,
@@ -697,7 +698,8 @@ begin
            -- from every INSERT would cost producers most of their rate (commits that notify are serial).
            case when pg_try_advisory_lock_shared(1735550316, 16 + t.lane)
                 then pg_advisory_unlock_shared(1735550316, 16 + t.lane) else false end,
-           new.dedup_key is null and (named.network_id is not null or named.event_id is null)
+           new.dedup_key is null and new.traceparent is null
+               and (named.network_id is not null or named.event_id is null)
       into new.lane, new.xid, new.event_id, new.network_id, fits, awake, complete
       from public.event_type t
      cross join lateral (select new.data::text as source) as given
@@ -722,6 +724,12 @@ begin
         parsed := outbox_examine(new.type, new.data::text, new.occurred_at, new.network_id);
         new.event_id := case when jsonb_typeof(parsed -> 'event_id') = 'string' then parsed ->> 'event_id' end;
         new.network_id := coalesce(new.network_id, nullif(parsed ->> 'network_id', ''));
+    end if;
+
+    -- Versions to come may append fields (W3C Trace Context, 4.3); zeros are no id.
+    if new.traceparent !~ '^(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{1,200})?$' then
+        raise exception 'traceparent: expected one of W3C Trace Context, such as "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", got "%"', left(new.traceparent, 60)
+            using errcode = 'check_violation', table = 'outbox', column = 'traceparent';
     end if;
 
     if new.dedup_key is not null then
@@ -830,7 +838,7 @@ create function grant_roles() returns void
     language plpgsql set search_path = pg_catalog, public as $$
 begin
     if to_regrole('outbox_producer') is not null then
-        grant insert (type, data, occurred_at, network_id, dedup_key) on outbox to outbox_producer;
+        grant insert (type, data, occurred_at, network_id, dedup_key, traceparent) on outbox to outbox_producer;
     end if;
     if to_regrole('dispatcher_daemon') is not null then
         grant select, insert on all tables in schema public to dispatcher_daemon;

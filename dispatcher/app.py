@@ -45,6 +45,7 @@ from dispatcher.store.vault import Vault, configured_vault
 from dispatcher.telemetry.health import Health
 from dispatcher.telemetry.log import configure
 from dispatcher.telemetry.metrics import Metrics
+from dispatcher.telemetry.tracing import open_traces
 
 _WATCH_EVERY_S: Final = 1.0
 
@@ -114,6 +115,7 @@ async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
             outage=outage,
             metrics=metrics,
             health=health,
+            traces=await stack.enter_async_context(open_traces(config.tracing, installation.id_key)),
         )
         show_process(process)
         leadership = Leadership(process)

@@ -55,6 +55,12 @@ _HEADERS: Final[Sequence[tuple[str, bool, str, Mapping[str, Any]]]] = (
         {"type": "integer"},
     ),
     (
+        "traceparent",
+        False,
+        "Where the operator passes traces on: the span of this attempt (W3C Trace Context)",
+        {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$"},
+    ),
+    (
         "webhook-signature",
         True,
         "HMAC-SHA256 of id.timestamp.body, one for each secret in force (Standard Webhooks)",

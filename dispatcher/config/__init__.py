@@ -13,6 +13,7 @@ from dispatcher.config.settings import (
     Retention,
     Secrets,
     Tail,
+    Tracing,
 )
 from dispatcher.config.sources import CREDENTIALS, ConfigError, load
 
@@ -28,6 +29,7 @@ __all__ = [
     "Retention",
     "Secrets",
     "Tail",
+    "Tracing",
     "changed",
     "listen_address",
     "load",

@@ -73,6 +73,21 @@ def _proxy_url(value: str) -> None:
         raise ValueError(wanted)
 
 
+def _tracing_endpoint(value: str) -> None:
+    wanted = "expected the URL of an OTLP/HTTP collector, such as http://127.0.0.1:4318/v1/traces, or nothing"
+    if not value:
+        return
+    try:
+        parts = urlsplit(value)
+        valid = parts.port != 0 and parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        raise ValueError(wanted) from None
+    if not valid or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError(wanted)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("expected no user or password in it: OTEL_EXPORTER_OTLP_HEADERS carries credentials")
+
+
 def _encryption_key(value: str) -> None:
     if not value:
         return
@@ -91,6 +106,7 @@ RULES: Final[Mapping[str, Callable[[Any], object]]] = {
     "ops.listen": listen_address,
     "delivery.allowed_networks": _networks,
     "delivery.proxy_url": _proxy_url,
+    "tracing.endpoint": _tracing_endpoint,
     "secrets.encryption_key": _encryption_key,
     "secrets.previous_encryption_key": _encryption_key,
 }
@@ -116,6 +132,11 @@ def disagreements(config: Config) -> Iterator[str]:
         yield (
             f"tail.busy_poll_ms: expected at most tail.idle_poll_ms ({tail.idle_poll_ms:g}),"
             f" got {tail.busy_poll_ms:g}"
+        )
+    if config.tracing.propagate and not config.tracing.endpoint:
+        yield (
+            "tracing.propagate: expected tracing.endpoint beside it:"
+            " receivers would be told of spans that nobody has"
         )
     if config.api.listen == config.ops.listen and listen_address(config.ops.listen)[1] != 0:
         yield f"ops.listen: expected another address than api.listen, got {config.ops.listen} for both"

@@ -123,6 +123,14 @@ class Log(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class Tracing(_Section, frozen=True):
+    """`[tracing]`: OpenTelemetry, where the extra `otel` is installed."""
+
+    endpoint: str = ""  # of an OTLP/HTTP collector, with its path; empty: off
+    propagate: bool = False  # receivers get a `traceparent`
+    sample_ratio: Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")] = 1.0
+
+
 class Secrets(_Section, frozen=True):
     """`[secrets]`: what must not be read by others; better given as a credential."""
 
@@ -141,4 +149,5 @@ class Config(_Section, frozen=True):
     tail: Tail = Tail()
     retention: Retention = Retention()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     secrets: Secrets = Secrets()

@@ -74,10 +74,19 @@ _ABOUT: Final = msgspec.json.Decoder(_About)
 class Payload:
     """The bytes of one event, shared by all its deliveries in memory."""
 
-    __slots__ = ("body", "occurred_at", "recorded_at", "subject", "test", "type")
+    __slots__ = ("body", "occurred_at", "recorded_at", "subject", "test", "traceparent", "type")
 
-    def __init__(self, event_type: str, body: bytes, recorded_at: dt.datetime, *, test: bool) -> None:
+    def __init__(
+        self,
+        event_type: str,
+        body: bytes,
+        recorded_at: dt.datetime,
+        traceparent: str | None = None,  # of the producer's span
+        *,
+        test: bool,
+    ) -> None:
         self.type = event_type
+        self.traceparent = traceparent
         self.body = body
         self.recorded_at = recorded_at
         self.test = test

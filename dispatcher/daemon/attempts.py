@@ -27,6 +27,7 @@ from dispatcher.daemon.relevance import irrelevant, without_attempt
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.ledger import FactRow, cancelled
 from dispatcher.store.registry import Webhook
+from dispatcher.telemetry.traces import Receiver
 
 USER_AGENT: Final = f"Grillo-Webhooks/{__version__}"
 _AFTER_A_BUG: Final = dt.timedelta(minutes=1)
@@ -51,6 +52,7 @@ class Attempts:
         self._config = process.config.delivery
         self._lane_metrics = [shared.metrics.lanes[lane.name.lower()] for lane in Lane]
         self._lease = process.lease
+        self._traces = process.traces
         self._group: asyncio.TaskGroup | None = None
         self._closing = False
         self._sending: set[asyncio.Task[None]] = set()
@@ -165,6 +167,8 @@ class Attempts:
                 return
         delivery_id = self._ids.encode(pending.key)
         headers = self._headers(pending, delivery_id, webhook, started_at)
+        if self._traces is not None:
+            headers += self._traces.headers(pending, webhook.headers)
         clock = time.perf_counter()
         outcome = await self._send(
             Message(webhook.url, headers, pending.payload.body, webhook.ca_certificates), task
@@ -173,6 +177,9 @@ class Attempts:
             await self._interrupted(pending, "the lead could not be confirmed in time", dt.timedelta())
             return
         duration_s = time.perf_counter() - clock
+        if self._traces is not None:
+            receiver = Receiver(delivery_id, webhook.public_id, webhook.url)
+            self._traces.attempted(pending, receiver, started_at, duration_s, outcome)
         if isinstance(outcome, NoAnswer) and outcome.own_fault:
             await self._faulted(pending, outcome, duration_s)
             return

@@ -201,7 +201,7 @@ class Retries:
         lane = _lane(row)
         answer = self._lanes.admit(lane, row.key, len(row.body), row.attempt_no)
         if answer is Admission.ADMITTED:
-            payload = Payload(row.type, row.body, row.recorded_at, test=row.test)
+            payload = Payload(row.type, row.body, row.recorded_at, row.traceparent, test=row.test)
             pending = Pending(
                 row.key,
                 lane,

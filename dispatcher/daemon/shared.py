@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dispatcher.store.vault import Vault
     from dispatcher.telemetry.health import Health
     from dispatcher.telemetry.metrics import Metrics
+    from dispatcher.telemetry.traces import Traces
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Process:
     outage: Outage
     metrics: Metrics
     health: Health
+    traces: Traces | None = None  # None: tracing is off
 
 
 @dataclass(frozen=True)

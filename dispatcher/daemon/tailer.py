@@ -37,6 +37,7 @@ from dispatcher.store.ledger import BatchTaken, Ledger, MessageRow
 from dispatcher.store.outbox import OutboxReader, OutboxRow
 from dispatcher.store.registry import Webhook
 from dispatcher.store.revisions import Tellings
+from dispatcher.telemetry.traces import Event
 
 # One statement writes at most about this many deliveries, unless a single event goes to more; of the lower
 # lanes fewer, since the loop is not the alerts' meanwhile (behind 100,000 sensor rows for ten webhooks
@@ -83,6 +84,7 @@ class Tailer:
         self._doorbell = doorbell
         self._outage = shared.outage
         self._metrics = shared.metrics.lanes[name]
+        self._traces = shared.process.traces
         self._most_deliveries = _MOST_DELIVERIES[lane]
         self._page_rows = shared.process.config.tail.page_rows
         self._limit = min(_FEWEST_ROWS, self._page_rows)  # of rows of the next page: what a step deals with
@@ -216,6 +218,7 @@ class Tailer:
                 claimed=claimed,
                 full_body=full_body,
                 full_for=full_for,
+                traceparent=row.traceparent,
             )
             claimed += [
                 self._admit(row, webhook_id, len(message.body_for(webhook_id))) for webhook_id in webhook_ids
@@ -276,7 +279,9 @@ class Tailer:
                     body = message.body_for(webhook_id)
                     payload = payloads.get(id(body))
                     if payload is None:
-                        payload = Payload(message.type, body, message.recorded_at, test=message.test)
+                        payload = Payload(
+                            message.type, body, message.recorded_at, message.traceparent, test=message.test
+                        )
                         payloads[id(body)] = payload
                     self._order.push(Pending(key, self._lane, payload, batch=batch))
                 else:
@@ -285,6 +290,11 @@ class Tailer:
         now = dt.datetime.now(dt.UTC)
         for message in messages:
             self._metrics.fanned_out_s.observe((now - message.recorded_at).total_seconds())
+            if self._traces is not None:
+                event = Event(
+                    message.day, message.outbox_id, message.type, message.recorded_at, message.traceparent
+                )
+                self._traces.fanned_out(event, self._lane, len(message.webhook_ids), now)
         self._metrics.messages.inc(len(messages))
         self._metrics.deliveries.inc(deliveries)
         if claimed_count:

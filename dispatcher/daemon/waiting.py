@@ -220,6 +220,6 @@ class Waiting:
             if not entry.rewound:
                 entry.position = row.key.outbox_id
             if answer is Admission.ADMITTED:
-                payload = Payload(row.type, row.body, row.recorded_at, test=row.test)
+                payload = Payload(row.type, row.body, row.recorded_at, row.traceparent, test=row.test)
                 admitted.append(Pending(row.key, lane, payload))
         return False

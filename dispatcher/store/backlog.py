@@ -24,6 +24,7 @@ class WaitingRow(msgspec.Struct, frozen=True):
     body: bytes
     recorded_at: dt.datetime
     test: bool
+    traceparent: str | None  # of the producer's span
 
 
 class DueRow(WaitingRow, frozen=True):
@@ -72,6 +73,7 @@ class Backlog:
                 row["body"],
                 row["recorded_at"],
                 row["test"],
+                row["traceparent"],
             )
             for row in rows
         ]
@@ -86,6 +88,7 @@ class Backlog:
                 row["body"],
                 row["recorded_at"],
                 row["test"],
+                row["traceparent"],
             )
             for row in rows
         ]
@@ -186,6 +189,7 @@ def _due(row: asyncpg.Record) -> DueRow:
         body=row["body"],
         recorded_at=row["recorded_at"],
         test=row["test"],
+        traceparent=row["traceparent"],
         lane=row["lane"],
         kind=kind,
         attempt_no=attempt_no,

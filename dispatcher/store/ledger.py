@@ -115,6 +115,7 @@ class MessageRow(msgspec.Struct, frozen=True):
     claimed: Sequence[bool]  # for each of them: goes straight to memory
     full_body: bytes | None = None  # with the event's parameters
     full_for: Collection[WebhookId] = ()  # who gets that one
+    traceparent: str | None = None  # of the producer's span
 
     def body_for(self, webhook_id: WebhookId) -> bytes:
         """Give the body that a webhook gets."""

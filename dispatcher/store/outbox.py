@@ -34,6 +34,7 @@ class OutboxRow(msgspec.Struct, frozen=True):
     target_webhook_id: WebhookId | None
     test: bool
     event_id: str | None  # of the earthquake that it is about
+    traceparent: str | None  # of the producer's span
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -148,4 +149,5 @@ def outbox_row(row: asyncpg.Record) -> OutboxRow:
         target_webhook_id=row["target_webhook_id"],
         test=row["test"],
         event_id=row["event_id"],
+        traceparent=row["traceparent"],
     )

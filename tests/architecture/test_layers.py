@@ -53,3 +53,14 @@ def test_a_room_is_imported_without_running_anything() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert set() == {"asyncpg", "aiohttp", "uvloop", "prometheus_client"} & set(loaded.stdout.split())
+
+
+def test_opentelemetry_is_loaded_only_where_tracing_is_on() -> None:
+    """It is an extra: without it everything else works, and costs nothing more."""
+    program = "import sys, dispatcher.cli, dispatcher.app; print(*sorted(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    modules = {name.partition(".")[0] for name in loaded.stdout.split()}
+    assert "asyncpg" in modules
+    assert set() == {"opentelemetry", "requests", "google"} & modules

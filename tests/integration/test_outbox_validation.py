@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from dispatcher.core.body import build_body
+from tests import traceparents
 from tests.parts import detected, insert, refused
 from tests.postgres import Database
 from tests.refusals import ACCEPTED, BUILT_IN, misjudged, problem
@@ -289,6 +290,19 @@ async def test_occurred_at(connection: asyncpg.Connection) -> None:
         "select occurred_at from outbox where day = $1 and id = $2", day, number
     )
     assert before <= default <= after
+
+
+async def test_traceparent(connection: asyncpg.Connection) -> None:
+    """As W3C Trace Context has it, or null; the error names the field, however the rest of the row looks."""
+    for value in (None, *traceparents.ACCEPTED):
+        day, number = await insert(connection, traceparent=value)
+        kept = "select traceparent from outbox where day = $1 and id = $2"
+        assert value == await connection.fetchval(kept, day, number)
+    for value in traceparents.REFUSED:
+        with refused(asyncpg.CheckViolationError, "traceparent: expected one of W3C Trace Context, such as"):
+            await insert(connection, traceparent=value)
+    with refused(asyncpg.CheckViolationError, "data.latitude"):
+        await insert(connection, detected(latitude=91), traceparent="wrong as well")
 
 
 async def test_refusal_leaves_nothing(connection: asyncpg.Connection) -> None:

@@ -23,6 +23,7 @@ from dispatcher.store.producer import NewEvent, Written, open_producer
 from dispatcher.store.schema import require_schema
 from dispatcher.store.streaks import Streaks
 from dispatcher.store.wakeup import Wakeup
+from tests import traceparents
 from tests.dashboard import dashboard
 from tests.management import management
 from tests.parts import DETECTED, VAULT, attempted, detected, failed, insert, new_webhook, parts, refused
@@ -86,8 +87,8 @@ async def test_producer_inserts(database: Database, producer: Login) -> None:
     try:
         await connection.execute("insert into outbox (type, data) values ('event.detected', $1)", detected())
         every = (
-            "insert into outbox (type, data, occurred_at, network_id, dedup_key)"
-            " values ($1, $2, now(), 'n', 'k')"
+            "insert into outbox (type, data, occurred_at, network_id, dedup_key, traceparent)"
+            f" values ($1, $2, now(), 'n', 'k', '{traceparents.ACCEPTED[0]}')"
         )
         assert "INSERT 0 1" == await connection.execute(every, "event.detected", detected())
         again = f"{every} on conflict do nothing"

@@ -12,7 +12,7 @@ select d.day, d.outbox_id, d.webhook_id, d.run_id
      where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id);
 
 -- waiting: a webhook's deliveries of one lane after a position that have no fact
-select d.day, d.outbox_id, m.type, m.recorded_at, o.test,
+select d.day, d.outbox_id, m.type, m.recorded_at, o.test, o.traceparent,
        case when d.webhook_id = any (m.full_for) then m.full_body else m.body end as body
   from delivery d
   join message m on m.day = d.day and m.outbox_id = d.outbox_id
@@ -25,7 +25,7 @@ select d.day, d.outbox_id, m.type, m.recorded_at, o.test,
 
 -- due: facts whose time has come and that have no successor
 select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
-       e.next_attempt_at, d.lane, m.type, m.recorded_at, o.test,
+       e.next_attempt_at, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
        case when e.webhook_id = any (m.full_for) then m.full_body else m.body end as body
   from delivery_event e
   join delivery d on d.day = e.day and d.outbox_id = e.outbox_id and d.webhook_id = e.webhook_id
@@ -41,7 +41,7 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
 
 -- due_of_webhook: the same for one webhook: its interrupted first attempts ($6), or everything else
 select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
-       e.next_attempt_at, d.lane, m.type, m.recorded_at, o.test,
+       e.next_attempt_at, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
        case when e.webhook_id = any (m.full_for) then m.full_body else m.body end as body
   from delivery_event e
   join delivery d on d.day = e.day and d.outbox_id = e.outbox_id and d.webhook_id = e.webhook_id
@@ -56,7 +56,7 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
  order by e.next_attempt_at, e.outbox_id limit $5;
 
 -- awaited: what comes again and is waited for: retries of webhooks whose order is strict, and what was postponed
-select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test
+select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test, o.traceparent
   from webhook w
   join delivery_event e on e.webhook_id = w.id and e.next_attempt_at > statement_timestamp() - interval '1 day'
   join message m on m.day = e.day and m.outbox_id = e.outbox_id

@@ -21,7 +21,7 @@ select min(day) as first, max(day) as last from outbox;
 
 -- rebase_unread: rows of day $1 with ids from $2 (exclusive) to $3 that have no message
 select o.xid::text as xid_text, o.id, o.day, o.lane, o.type, o.data::text as data_text, o.occurred_at,
-       o.recorded_at, o.target_webhook_id, o.test, o.event_id,
+       o.recorded_at, o.target_webhook_id, o.test, o.event_id, o.traceparent,
        coalesce(o.network_id, (
            select e.network_id from outbox e
             where e.event_id = o.event_id and e.network_id is not null and not e.test

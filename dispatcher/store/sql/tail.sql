@@ -26,7 +26,7 @@ select bound.target::text as target_text, (select version from registry_version)
        current_date as today, rows.*
   from bound left join lateral (
     select o.xid::text as xid_text, o.id, o.day, o.type, o.data::text as data_text, o.occurred_at,
-           o.recorded_at, o.target_webhook_id, o.test, o.event_id,
+           o.recorded_at, o.target_webhook_id, o.test, o.event_id, o.traceparent,
            coalesce(o.network_id, (
                select e.network_id from outbox e
                 where e.event_id = o.event_id and e.network_id is not null and not e.test
@@ -41,7 +41,7 @@ select bound.target::text as target_text, (select version from registry_version)
 -- tail_stragglers: a lane's rows of transactions that were open when the last snapshot was taken and have ended since
 select rows.* from unnest($2::text[]::xid8[]) as ended (xid) cross join lateral (
     select o.xid, o.xid::text as xid_text, o.id, o.day, o.type, o.data::text as data_text, o.occurred_at,
-           o.recorded_at, o.target_webhook_id, o.test, o.event_id,
+           o.recorded_at, o.target_webhook_id, o.test, o.event_id, o.traceparent,
            coalesce(o.network_id, (
                select e.network_id from outbox e
                 where e.event_id = o.event_id and e.network_id is not null and not e.test
