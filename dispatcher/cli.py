@@ -39,7 +39,7 @@ from dispatcher.tools.rekey import rekey
 from dispatcher.tools.rows import Defaults
 from dispatcher.tools.session import database_url
 from dispatcher.tools.status import status
-from dispatcher.tools.terminal import complain, say
+from dispatcher.tools.terminal import complain, result
 from dispatcher.tools.top import top
 from dispatcher.tools.verify import verify
 
@@ -73,17 +73,18 @@ def _execute(parsed: argparse.Namespace) -> int:
 
         return serve(config, read)
     if parsed.command == "check-config":
-        return check_config(config)
+        return check_config(config, as_json=parsed.json)
     # A command's own words go to the terminal; of the rooms it uses, what is worth a warning.
     configure(msgspec.structs.replace(config.log, level="warning"))
     return _run(_COMMANDS[parsed.command](config, parsed), reads_input=parsed.command == "emit")
 
 
-async def _migrate(config: Config) -> int:
+async def _migrate(config: Config, parsed: argparse.Namespace) -> int:
     async with database_url(config, complete=False) as url:
         done = await migrate(url, config.database)
-    say(*(f"applied {name}" for name in done.applied))
-    say("the schema was created" if done.created else "the schema is complete")
+    words = [f"applied {name}" for name in done.applied]
+    words.append("the schema was created" if done.created else "the schema is complete")
+    result(done._asdict(), *words, as_json=parsed.json)
     return 0
 
 
@@ -131,6 +132,7 @@ async def _add_event_type(config: Config, parsed: argparse.Namespace) -> int:
         fields=parsed.field,
         sample=parsed.sample,
         priority=parsed.priority,
+        as_json=parsed.json,
     )
 
 
@@ -141,16 +143,23 @@ async def _history(config: Config, parsed: argparse.Namespace) -> int:
 
 
 _COMMANDS: Final[Mapping[str, Callable[[Config, argparse.Namespace], Coroutine[None, None, int]]]] = {
-    "migrate": lambda config, _: _migrate(config),
+    "migrate": _migrate,
     "org create": lambda config, parsed: administration.create_organization(
-        config, parsed.name, parsed.network
+        config, parsed.name, parsed.network, as_json=parsed.json
     ),
     "org list": lambda config, parsed: administration.list_organizations(config, as_json=parsed.json),
     "key create": lambda config, parsed: administration.create_key(
-        config, parsed.org, parsed.scope or DEFAULT_SCOPES, parsed.name, parsed.expires_in
+        config,
+        parsed.org,
+        parsed.scope or DEFAULT_SCOPES,
+        parsed.name,
+        parsed.expires_in,
+        as_json=parsed.json,
     ),
     "key list": lambda config, parsed: administration.list_keys(config, parsed.org, as_json=parsed.json),
-    "key revoke": lambda config, parsed: administration.revoke_key(config, parsed.key_id),
+    "key revoke": lambda config, parsed: administration.revoke_key(
+        config, parsed.key_id, as_json=parsed.json
+    ),
     "event-type add": _add_event_type,
     "event-type list": lambda config, parsed: administration.list_event_types(config, as_json=parsed.json),
     "emit": _emit,
@@ -161,8 +170,10 @@ _COMMANDS: Final[Mapping[str, Callable[[Config, argparse.Namespace], Coroutine[N
         config, every_s=parsed.every, count=parsed.count, webhooks=parsed.webhooks, as_json=parsed.json
     ),
     "verify": lambda config, parsed: verify(config, since=parsed.since, as_json=parsed.json),
-    "rekey": lambda config, parsed: rekey(config, parsed.new_key_file),
-    "rebase": lambda config, parsed: rebase(config, yes=parsed.yes, same_xids=parsed.same_xids),
+    "rekey": lambda config, parsed: rekey(config, parsed.new_key_file, as_json=parsed.json),
+    "rebase": lambda config, parsed: rebase(
+        config, yes=parsed.yes, same_xids=parsed.same_xids, as_json=parsed.json
+    ),
 }
 
 

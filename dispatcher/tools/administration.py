@@ -12,7 +12,7 @@ import msgspec
 from dispatcher.core.errors import OperatorError
 from dispatcher.store import accounts, event_types
 from dispatcher.tools.session import open_database
-from dispatcher.tools.terminal import moment, say, table
+from dispatcher.tools.terminal import moment, result, say, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,9 @@ _PRIORITY_OF: Final = {lane: priority for priority, lane in PRIORITIES.items()}
 _PAGE: Final = 100
 
 
-async def create_organization(config: Config, name: str, network_ids: Sequence[str]) -> int:
+async def create_organization(
+    config: Config, name: str, network_ids: Sequence[str], *, as_json: bool = False
+) -> int:
     """Make an organization and print its id; raises `OperatorError` where the name is taken."""
     if not name.strip():
         raise OperatorError("NAME: expected a name that is not empty")
@@ -32,7 +34,7 @@ async def create_organization(config: Config, name: str, network_ids: Sequence[s
         organization = await accounts.create_organization(database, name, network_ids=network_ids)
     if organization is None:
         raise OperatorError(f"there is an organization {name!r} already")
-    say(organization.public_id)
+    result(organization, organization.public_id, as_json=as_json)
     return 0
 
 
@@ -48,7 +50,13 @@ async def list_organizations(config: Config, *, as_json: bool) -> int:
 
 
 async def create_key(
-    config: Config, organization: str, scopes: Sequence[str], name: str, expires_in_days: float | None
+    config: Config,
+    organization: str,
+    scopes: Sequence[str],
+    name: str,
+    expires_in_days: float | None,
+    *,
+    as_json: bool = False,
 ) -> int:
     """Make a key and print it, alone; raises `OperatorError` for an unknown organization."""
     expires_at = None
@@ -62,7 +70,7 @@ async def create_key(
         raise OperatorError(
             f"there is no organization {organization}: `dispatcher org create {organization}`"
         )
-    say(new.key)
+    result(new, new.key, as_json=as_json)
     return 0
 
 
@@ -99,7 +107,7 @@ def _key_state(key: accounts.ListedKey, now: dt.datetime) -> str:
     return f"{'expired' if key.expires_at <= now else 'valid until'} {moment(key.expires_at)}"
 
 
-async def revoke_key(config: Config, key_id: str) -> int:
+async def revoke_key(config: Config, key_id: str, *, as_json: bool = False) -> int:
     """Revoke a key; raises `OperatorError` where there is none that is valid."""
     async with open_database(config) as database:
         revoked = await accounts.revoke_key(database, key_id)
@@ -107,12 +115,19 @@ async def revoke_key(config: Config, key_id: str) -> int:
         raise OperatorError(
             f"there is no key {key_id} that is not revoked; `dispatcher key list` shows the ids"
         )
-    say(f"{key_id} is revoked")
+    result({"revoked": key_id}, f"{key_id} is revoked", as_json=as_json)
     return 0
 
 
 async def add_event_type(
-    config: Config, name: str, *, description: str, fields: Sequence[str], sample: str, priority: str
+    config: Config,
+    name: str,
+    *,
+    description: str,
+    fields: Sequence[str],
+    sample: str,
+    priority: str,
+    as_json: bool = False,
 ) -> int:
     """Register an event type; `fields` as `name:kind`, `sample` as JSON or the path of a file of it."""
     wanted = _fields(fields)
@@ -128,7 +143,7 @@ async def add_event_type(
         )
     if not added:
         raise OperatorError(f"there is an event type {name} already")
-    say(f"{name} is registered")
+    result({"registered": name}, f"{name} is registered", as_json=as_json)
     return 0
 
 

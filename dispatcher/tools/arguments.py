@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
     _add_config(root, None)
     commands = _Commands(root.add_subparsers(metavar="COMMAND", required=True))
     commands.add("serve", "run the dispatcher: tail the outbox, deliver, serve the management API")
-    commands.add("migrate", "create or complete the database's schema; safe to run again")
-    commands.add("check-config", "print the configuration as it will be used, and warn")
+    _add_json(commands.add("migrate", "create or complete the database's schema; safe to run again"))
+    _add_json(commands.add("check-config", "print the configuration as it will be used, and warn"))
     _add_administration(commands)
     _add_emit(commands.add("emit", "insert events into the outbox, as a producer would"))
     _add_listen(commands.add("listen", "receive webhooks on this machine, show them, check their signatures"))
@@ -98,6 +98,7 @@ def _add_administration(commands: _Commands) -> None:
         metavar="ID",
         help="a network it hears of; repeatable, * for all",
     )
+    _add_json(create)
     _add_json(org.add("list", "print all organizations"))
 
     key = commands.group("key", "API keys")
@@ -116,11 +117,13 @@ def _add_administration(commands: _Commands) -> None:
     create.add_argument(
         "--expires-in", type=_days, metavar="DAYS", help="days until it ends (default: never)"
     )
+    _add_json(create)
     listed = key.add("list", "print keys: never the key itself")
     listed.add_argument("--org", metavar="ORG", help="name or id (default: all)")
     _add_json(listed)
     revoke = key.add("revoke", "make a key worthless at once")
     revoke.add_argument("key_id", metavar="KEY_ID", help="key_…, as `dispatcher key list` shows it")
+    _add_json(revoke)
 
     event_type = commands.group("event-type", "event types: what may be inserted")
     add = event_type.add("add", "register an event type")
@@ -141,6 +144,7 @@ def _add_administration(commands: _Commands) -> None:
         default="event",
         help="what overtakes what: alert, then event, then routine (default: %(default)s)",
     )
+    _add_json(add)
     _add_json(event_type.add("list", "print all event types and the fields they need"))
 
 
@@ -243,6 +247,7 @@ def _add_upkeep(commands: _Commands) -> None:
         help="the new key, 32 bytes in base64 (default: secrets.encryption_key where the one before is set "
         "too; a random one where none is configured)",
     )
+    _add_json(rekey)
     rebase = commands.add("rebase", "take over a database that was restored from a backup, or moved")
     rebase.add_argument("--yes", action="store_true", help="do it; without this, only say what it would do")
     rebase.add_argument(
@@ -250,6 +255,7 @@ def _add_upkeep(commands: _Commands) -> None:
         action="store_true",
         help="nothing was lost and transaction ids are the same, as after pg_upgrade",
     )
+    _add_json(rebase)
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import resource
 from typing import TYPE_CHECKING, Any, Final
 
 from dispatcher.config import Config, listen_address, redacted
-from dispatcher.tools.terminal import complain, say
+from dispatcher.tools.terminal import complain, result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,11 +16,16 @@ _LOOPBACK: Final = {"127.0.0.1", "::1", "localhost"}
 _OWN_FILES: Final = 200  # descriptors beside those of requests: database, listeners, logs
 
 
-def check_config(config: Config) -> int:
-    """Print every key with its value as TOML, secrets hidden; warnings go to stderr and change nothing."""
-    say(*toml_lines(redacted(config)))
-    for warning in warnings(config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
-        complain(f"warning: {warning}")
+def check_config(config: Config, *, as_json: bool = False) -> int:
+    """Print every key with its value as TOML, secrets hidden; warnings go to stderr and change nothing.
+
+    As JSON, the object holds both.
+    """
+    shown, found = redacted(config), list(warnings(config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+    result({"config": shown, "warnings": found}, *toml_lines(shown), as_json=as_json)
+    if not as_json:
+        for warning in found:
+            complain(f"warning: {warning}")
     return 0
 
 

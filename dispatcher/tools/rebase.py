@@ -6,6 +6,8 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from dispatcher.core.errors import LeaseLost, OperatorError
 from dispatcher.store.installation import Installation
 from dispatcher.store.lease import TERM_S, Lease
@@ -13,7 +15,7 @@ from dispatcher.store.rebase import Rebase, Report
 from dispatcher.store.registry import Registry
 from dispatcher.store.vault import configured_vault
 from dispatcher.tools.session import open_database
-from dispatcher.tools.terminal import say
+from dispatcher.tools.terminal import result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -26,7 +28,7 @@ _ASK_EVERY_S: Final = 0.5
 _WAIT_S: Final = TERM_S + 1.0  # the lease of a daemon that was killed lasts this long at most
 
 
-async def rebase(config: Config, *, yes: bool, same_xids: bool) -> int:
+async def rebase(config: Config, *, yes: bool, same_xids: bool, as_json: bool = False) -> int:
     """Take the database over; without `yes`, say what that would do, change nothing and give 1.
 
     Raises `OperatorError` while a dispatcher leads.
@@ -39,16 +41,20 @@ async def rebase(config: Config, *, yes: bool, same_xids: bool) -> int:
                 registry = Registry(database.link("registry"), vault)
                 work = Rebase(database.link("rebase"), run_id, registry, rehearse=not yes)
                 if same_xids:
-                    say(*_moved(await work.same_xids()))
+                    lanes = await work.same_xids()
+                    found, words = {"lanes": lanes}, list(_moved(lanes))
                 else:
-                    say(*_restored(await work.restored()))
+                    report = await work.restored()
+                    found, words = msgspec.structs.asdict(report), list(_restored(report))
         except LeaseLost as error:
             raise OperatorError("another process took the lead meanwhile: nothing was changed") from error
-    if yes:
-        say("done: `dispatcher serve` goes on from here")
-        return 0
-    say("nothing was changed; with --yes, this is done")
-    return 1
+    words.append(
+        "done: `dispatcher serve` goes on from here"
+        if yes
+        else "nothing was changed; with --yes, this is done"
+    )
+    result({"done": yes, **found}, *words, as_json=as_json)
+    return 0 if yes else 1
 
 
 @asynccontextmanager

@@ -11,14 +11,14 @@ from dispatcher.store.rekey import leads
 from dispatcher.store.rekey import rekey as reseal
 from dispatcher.store.vault import Vault, configured_vault
 from dispatcher.tools.session import open_database
-from dispatcher.tools.terminal import complain, say
+from dispatcher.tools.terminal import complain, result
 
 if TYPE_CHECKING:
     from dispatcher.config import Config
     from dispatcher.store.connection import Database
 
 
-async def rekey(config: Config, new_key_file: str | None) -> int:
+async def rekey(config: Config, new_key_file: str | None, *, as_json: bool = False) -> int:
     """Seal everything under the new key; raises `OperatorError` where it cannot be told which one that is."""
     given = _key_in(Path(new_key_file)) if new_key_file is not None else None
     async with open_database(config) as database:
@@ -26,7 +26,8 @@ async def rekey(config: Config, new_key_file: str | None) -> int:
             changed = await _configured(config, database, given)
         else:
             changed = await _kept_in_a_file(KeyFile(Path(config.data_dir)), database, given)
-    say(f"{changed} webhooks: secrets and headers are sealed under the new key")
+    words = f"{changed} webhooks: secrets and headers are sealed under the new key"
+    result({"webhooks": changed}, words, as_json=as_json)
     return 0
 
 

@@ -8,6 +8,8 @@ import sys
 import unicodedata
 from typing import TYPE_CHECKING, Final, TextIO
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -32,6 +34,11 @@ def say(*lines: str) -> None:
     """Print lines on standard output, at once: a pipe's reader may be waiting for them."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
+
+
+def result(record: object, *lines: str, as_json: bool) -> None:
+    """Print what a command came to: lines for people or, for programs, the record as one JSON object."""
+    say(*([msgspec.json.encode(record).decode()] if as_json else lines))
 
 
 def complain(line: str) -> None:

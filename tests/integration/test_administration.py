@@ -113,6 +113,27 @@ async def test_an_event_type_can_be_added_and_used(database: Database, tmp_path:
     assert "standard input, line 2: data.station_code: missing" in emitted.err
 
 
+async def test_results_for_programs(empty_database: Database) -> None:
+    """Each command that changes something says with --json what it did, as one object."""
+
+    async def told(*arguments: str, status: int = 0) -> dict[str, object]:
+        ended = await run(*arguments, "--json", url=empty_database.url)
+        assert status == ended.status, ended.err
+        (line,) = ended.lines
+        found: dict[str, object] = json.loads(line)
+        return found
+
+    assert {"created": True, "applied": []} == await told("migrate")
+    assert {"created": False, "applied": []} == await told("migrate")
+    made = await told("org", "create", "acme", "--network", "net_us")
+    assert ("acme", ["net_us"]) == (made["name"], made["network_ids"])
+    key = await told("key", "create", "--org", "acme")
+    assert str(key["key"]).startswith("grk_")
+    assert {"revoked": key["public_id"]} == await told("key", "revoke", str(key["public_id"]))
+    about = ["--description", "x", "--sample", SAMPLE]
+    assert {"registered": "station.moved"} == await told("event-type", "add", "station.moved", *about)
+
+
 async def test_a_wrong_event_type_is_refused_with_the_reason(database: Database) -> None:
     """Each mistake names the argument or the field."""
     about = ["--description", "x"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import re
 import subprocess
@@ -220,6 +221,10 @@ async def refused_until_rebased(restored: Site) -> None:
         assert 0 != ended.status
     rehearsed = await restored.dispatcher("rebase")
     assert (1, "nothing was changed; with --yes, this is done") == (rehearsed.status, rehearsed.lines[-1])
+    told = json.loads((await restored.dispatcher("rebase", "--json")).out)
+    assert (False, 3, 6, 26) == tuple(
+        told[name] for name in ("done", "scheduled_events", "scheduled_deliveries", "interrupted")
+    )
     assert REFUSED in await restored.refusal()
     done = await restored.dispatcher("rebase", "--yes")
     assert (0, DONE) == (done.status, done.lines[-1]), done.err
@@ -324,7 +329,8 @@ async def test_a_move_that_keeps_transaction_ids_loses_and_repeats_nothing(
         await site.execute(LET_POSITIONS_BE_CHANGED)
         await site.execute("update tail_position set system_id = system_id + 1")
         assert REFUSED in await site.refusal()
-        assert 1 == (await site.dispatcher("rebase", "--same-xids")).status
+        rehearsed = await site.dispatcher("rebase", "--same-xids", "--json")
+        assert (1, {"done": False, "lanes": 2}) == (rehearsed.status, json.loads(rehearsed.out))
         assert REFUSED in await site.refusal()
         done = await site.dispatcher("rebase", "--same-xids", "--yes")
         assert (0, DONE) == (done.status, done.lines[-1]), done.err

@@ -57,6 +57,23 @@ def test_every_accepted_command_does_something() -> None:
     assert accepted == set(_COMMANDS) | {"serve", "check-config", "listen", "demo", "completion"}
 
 
+WITHOUT_A_RESULT = {
+    "serve": "it runs until it is told to end; its log is JSON",
+    "demo": "it is a show for people, and its status says whether all went well",
+    "completion": "it prints a script, which a shell reads",
+}
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_every_command_with_a_result_gives_it_to_programs(command: list[str]) -> None:
+    """By `--json`; those without a result are named, with the reason."""
+    if parse(command).command in WITHOUT_A_RESULT:
+        with pytest.raises(SystemExit):
+            parse([*command, "--json"])
+    else:
+        assert parse([*command, "--json"]).json
+
+
 @pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
 def test_every_option_is_documented(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """`docs/reference/cli.md` has a section on each command, with a word on each of its options."""
@@ -134,6 +151,18 @@ def test_check_config_prints_what_can_be_read_again(
     assert "hunter2" not in out + err
     assert "AAAA" not in out + err
     assert "warning: delivery.require_https is false" in err
+
+
+def test_check_config_tells_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One object with the configuration, secrets hidden, and the warnings; nothing beside it."""
+    file = tmp_path / "config.toml"
+    file.write_text('[database]\nurl = "postgresql://me:hunter2@db/x"\n[delivery]\nrequire_https = false\n')
+    assert 0 == main(["check-config", "--json", "--config", str(file)])
+    out, err = capsys.readouterr()
+    shown = msgspec.json.decode(out)
+    assert redacted(load(file, {})) == _normal(shown["config"])
+    assert "delivery.require_https is false" in shown["warnings"][0]
+    assert ("", False) == (err, "hunter2" in out)
 
 
 def _normal(tables: dict[str, object]) -> dict[str, object]:
