@@ -6,6 +6,9 @@ due time that it knows of. The last few seconds are read again each time, since 
 little after its due time was set. What finds no room waits by webhook, like first attempts do
 (`daemon/waiting.py`), and is read back in the order of due times. First attempts that a crash interrupted
 keep their lane and its room, and wait apart: an alert stands behind no retry.
+
+Due times are wall-clock times, and the clock may be put back: `daemon/setback.py` notices, and what was
+written by a clock that was ahead then comes as if it had not been.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from dispatcher.core.delivery import Kind, Trigger
 from dispatcher.core.ids import OutboxId, WebhookId
 from dispatcher.core.lanes import TAILED, Admission, Lane, Payload, Pending
+from dispatcher.daemon.setback import Setback
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.backlog import Backlog, DueRow
 from dispatcher.store.ledger import Ledger
@@ -69,6 +74,7 @@ class Retries:
         self._metrics = shared.metrics
         self._pulse = shared.process.health.pulse("retries", _LATE_S)
         self._now = now
+        self._setback = Setback()
         self._cursor = _Cursor(BEGINNING, OutboxId(0), WebhookId(0))
         self._waiting: dict[_Waiter, tuple[dt.datetime, OutboxId]] = {}
         self._held: dict[Pending, dt.datetime] = {}
@@ -125,6 +131,9 @@ class Retries:
                 self._look_back, self._looked_back_at = False, now
                 earlier = now - self._ahead - _COMMITTED_LATE
                 self._cursor = min(self._cursor, _Cursor(earlier, OutboxId(0), WebhookId(0)))
+            if self._setback.noticed(now):
+                found = await self._outage.patiently("retries", partial(self._backlog.written_ahead, now))
+                self._setback.measured(now, found)
             more = await self._sweep(now)
             for waiter in sorted(self._waiting, key=lambda one: not one.first):
                 await self._serve(waiter, now)
@@ -154,7 +163,10 @@ class Retries:
     async def _sweep(self, now: dt.datetime) -> bool:
         """Read one page of what is due for everybody; true when there may be more."""
         start = self._cursor
-        rows = await self._outage.patiently("retries", lambda: self._backlog.due(start, now, _PAGE_ROWS))
+        ahead = self._setback.reach(now)
+        rows = await self._outage.patiently(
+            "retries", lambda: self._backlog.due(start, now, _PAGE_ROWS, ahead)
+        )
         admitted: list[tuple[Pending, dt.datetime]] = []
         for row in rows:
             waiter = _Waiter(row.key.webhook_id, _lane(row) in TAILED)
@@ -166,6 +178,8 @@ class Retries:
                 self._waiting[waiter] = min(before, waiting_from or before)
         await self._push(admitted)
         more = len(rows) == _PAGE_ROWS
+        if ahead and not more:
+            self._setback.reached()
         if self._cursor is start:
             if more:
                 last = rows[-1]
@@ -185,7 +199,9 @@ class Retries:
             return
         rows = await self._outage.patiently(
             "retries",
-            lambda: self._backlog.due_of_webhook(waiter.webhook_id, start, now, room, first=waiter.first),
+            lambda: self._backlog.due_of_webhook(
+                waiter.webhook_id, start, now, room, first=waiter.first, ahead=self._setback.ahead
+            ),
         )
         admitted: list[tuple[Pending, dt.datetime]] = []
         stopped = False

@@ -47,6 +47,9 @@ from dispatcher.store.wakeup import Wakeup
 
 _WATCH_TRUST_S: Final = 0.25  # well below the second by which we trust ourselves for less
 _LEAST_PATIENCE_S: Final = 0.05
+_LONGEST_PATIENCE_S: Final = (
+    1.0  # an earlier one may join; or the clock is put back, and the first is far off
+)
 _GIVE_BACK_S: Final = 2.0  # at shutdown, while PostgreSQL is away
 
 log = structlog.get_logger("run")
@@ -247,7 +250,8 @@ class Run:
             await self._patient.wait()
             self._patient.clear()
             while (expires_at := self._order.next_expiry) is not None:
-                await asyncio.sleep(max(_LEAST_PATIENCE_S, (expires_at - utc_now()).total_seconds()))
+                left_s = (expires_at - utc_now()).total_seconds()
+                await asyncio.sleep(min(max(_LEAST_PATIENCE_S, left_s), _LONGEST_PATIENCE_S))
                 if self._order.expire(utc_now()):
                     self._attempts.pump()
 

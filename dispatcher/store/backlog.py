@@ -94,26 +94,43 @@ class Backlog:
         ]
 
     async def due(
-        self, after: tuple[dt.datetime, OutboxId, WebhookId], until: dt.datetime, limit: int
+        self,
+        after: tuple[dt.datetime, OutboxId, WebhookId],
+        now: dt.datetime,
+        limit: int,
+        ahead: dt.timedelta = dt.timedelta(),
     ) -> list[DueRow]:
-        """Give what is due in (after, until], in the order of due times."""
-        return [_due(row) for row in await self._link.fetch("due", *after, until, limit)]
+        """Give what is due in (after, now], in the order of due times.
+
+        Of what was written later than `now`, by a clock that was `ahead`, what is due by so much later.
+        """
+        return [_due(row) for row in await self._link.fetch("due", *after, now, limit, now + ahead)]
 
     async def due_of_webhook(
         self,
         webhook_id: WebhookId,
         after: tuple[dt.datetime, OutboxId],
-        until: dt.datetime,
+        now: dt.datetime,
         limit: int,
         *,
         first: bool,
+        ahead: dt.timedelta = dt.timedelta(),
     ) -> list[DueRow]:
-        """Give what is due for one webhook in (after, until], in the order of due times.
+        """Give what `due` gives, for one webhook.
 
         Either the `first` attempts that were interrupted, or everything else.
         """
-        rows = await self._link.fetch("due_of_webhook", webhook_id, *after, until, limit, first)
+        rows = await self._link.fetch("due_of_webhook", webhook_id, *after, now, limit, first, now + ahead)
         return [_due(row) for row in rows]
+
+    async def written_ahead(self, now: dt.datetime) -> dt.timedelta:
+        """Give by how much facts that are not due yet were written later than `now`, if any was.
+
+        Looks at everything that waits for a retry.
+        """
+        row = await self._link.fetchrow("written_ahead", now)
+        newest = None if row is None else row["newest"]
+        return dt.timedelta() if newest is None else max(dt.timedelta(), newest - now)
 
     async def registry_version(self) -> int:
         """Give the number of the latest change to webhooks, networks and event types."""

@@ -154,9 +154,10 @@ async def asked(connection: asyncpg.Connection) -> dict[str, list[object]]:
     messages = await connection.fetch("select day, id from outbox where id > $1", unread)
     return {
         "waiting": [webhook_id, lane, unread, 256],
-        "due": [now - dt.timedelta(seconds=5), 0, 0, now, 500],
-        "due_of_webhook": [webhook_id, now - dt.timedelta(minutes=5), 0, now, 256, False],
+        "due": [now - dt.timedelta(seconds=5), 0, 0, now, 500, now],
+        "due_of_webhook": [webhook_id, now - dt.timedelta(minutes=5), 0, now, 256, False, now],
         "next_due": [now],
+        "written_ahead": [now],
         "messages_after": [lane, unread // 10, 0, 1000],
         "checkpoint_newest": [lane],
         "tail_newest": [lane],

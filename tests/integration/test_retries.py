@@ -214,6 +214,69 @@ async def test_our_clock_may_be_ahead_of_the_databases(one: Parts) -> None:
         assert retries.low() <= utc_now()
 
 
+def ends_at(at: dt.datetime, delay: dt.timedelta) -> dict[str, dt.datetime]:
+    """Say of an attempt that it began then, and is to be repeated so much later."""
+    return {"started_at": at, "next_attempt_at": at + delay}
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["under way", "before a start"])
+async def test_clock_that_is_put_back(one: Parts, *, restarted: bool) -> None:
+    """What was set by a clock that was ahead comes after its own delay; what is due later by rights does not.
+
+    For attempts, and for what was interrupted and says no time of its own.
+    """
+    ahead = dt.timedelta(hours=1)
+    true, ahead_of_us, rightful, interrupted = await deliveries(one, 4)
+    now = utc_now()
+    await one.record(
+        failed(true, 1, **ends_at(now, dt.timedelta(hours=2))),
+        failed(ahead_of_us, 1, **ends_at(now + ahead, dt.timedelta())),
+        failed(rightful, 1, **ends_at(now - dt.timedelta(hours=2), dt.timedelta(hours=2, minutes=59))),
+        attempted(
+            interrupted,
+            kind=Kind.INTERRUPTED,
+            state=State.PENDING,
+            status_code=None,
+            next_attempt_at=now + ahead,
+        ),
+    )
+    offset = dt.timedelta() if restarted else ahead - dt.timedelta(minutes=5)
+    retries = retries_of(one, lambda: utc_now() + offset)
+    async with running(retries.run()):
+        if not restarted:
+            await wait_for(lambda: at_least(retries, now), "it has looked, by the clock that is ahead")
+            offset = dt.timedelta()
+            retries.ring()
+        taken = await wait_taken(one, retries, 2)
+        assert {(ahead_of_us, 2), (interrupted, 2)} == set(attempts(taken))
+        await finish(one, retries, taken)
+        assert retries.low() <= utc_now()
+    assert not one.lanes.held
+
+
+async def test_more_set_ahead_than_a_page_holds(database: Database) -> None:
+    """The clock was put back over a backlog: all of it comes, past a webhook that has no room."""
+    ahead = dt.timedelta(hours=1)
+    async with parts(database, max_queued=40, max_in_flight=20) as one:
+        keys = await deliveries(one, 300, webhooks=2)
+        start = utc_now() + ahead
+        await one.record(
+            *(failed(key, 1, **ends_at(start, -dt.timedelta(milliseconds=n))) for n, key in enumerate(keys))
+        )
+        retries = retries_of(one)
+        sent: set[DeliveryKey] = set()
+        async with running(retries.run()):
+            while len(sent) < len(keys):
+                async with asyncio.timeout(20):
+                    await retries.pushed.wait()
+                retries.pushed.clear()
+                while taken := one.take_all():
+                    assert sent.isdisjoint(each.key for each in taken)
+                    sent |= {each.key for each in taken}
+                    await finish(one, retries, taken)
+        assert set(keys) == sent
+
+
 async def test_more_than_there_is_room_for(database: Database) -> None:
     """What finds no room waits by webhook: all of it comes, each webhook's in order, nothing twice."""
     async with parts(database, max_queued=30, max_in_flight=20) as one:

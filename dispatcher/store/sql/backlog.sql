@@ -24,6 +24,8 @@ select d.day, d.outbox_id, m.type, m.recorded_at, o.test, o.traceparent,
  order by d.outbox_id limit $4;
 
 -- due: facts whose time has come and that have no successor
+-- Up to $4, the present time; and up to $6 what says of itself that it was written later than that: by a clock
+-- that was ahead. (What was interrupted is due within five minutes, by nobody's clock but the one that said when.)
 select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
        e.next_attempt_at, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
        case when e.webhook_id = any (m.full_for) then m.full_body else m.body end as body
@@ -32,7 +34,10 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
   join message m on m.day = e.day and m.outbox_id = e.outbox_id
   join outbox o on o.day = e.day and o.id = e.outbox_id
  where (e.next_attempt_at, e.outbox_id, e.webhook_id) > ($1::timestamptz, $2::bigint, $3::bigint)
-   and e.next_attempt_at <= $4
+   and e.next_attempt_at <= $6
+   and (e.next_attempt_at <= $4
+        or case e.kind when 'interrupted' then e.next_attempt_at - interval '5 minutes'
+                       else coalesce(e.started_at, e.recorded_at) end > $4)
    and not exists (
     select from delivery_event l
      where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
@@ -48,7 +53,10 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
   join message m on m.day = e.day and m.outbox_id = e.outbox_id
   join outbox o on o.day = e.day and o.id = e.outbox_id
  where e.webhook_id = $1 and (e.next_attempt_at, e.outbox_id) > ($2::timestamptz, $3::bigint)
-   and e.next_attempt_at <= $4 and (e.kind = 'interrupted' and e.trigger in ('first', 'test')) = $6
+   and e.next_attempt_at <= $7 and (e.kind = 'interrupted' and e.trigger in ('first', 'test')) = $6
+   and (e.next_attempt_at <= $4
+        or case e.kind when 'interrupted' then e.next_attempt_at - interval '5 minutes'
+                       else coalesce(e.started_at, e.recorded_at) end > $4)
    and not exists (
     select from delivery_event l
      where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
@@ -72,6 +80,11 @@ select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test, 
 
 -- next_due: the earliest due time after $1, and the database's clock
 select min(next_attempt_at) as due_at, clock_timestamp() as clock from delivery_event where next_attempt_at > $1;
+
+-- written_ahead: the latest time at which facts that are not due at $1 say that they were written
+select max(case kind when 'interrupted' then next_attempt_at - interval '5 minutes'
+                     else coalesce(started_at, recorded_at) end) as newest
+  from delivery_event where next_attempt_at > $1;
 
 -- dead_runs: runs before $1 that ended without saying so
 select r.id from run r where r.id < $1 and not exists (select from run_end e where e.run_id = r.id);
