@@ -15,10 +15,12 @@ from dispatcher.api.conditions import FILTER_SCHEMA
 from dispatcher.core import ordering
 from dispatcher.core.rate import MAX_RATE_PER_S, MIN_RATE_PER_S
 from dispatcher.core.webhook import (
+    MAX_AGE_S,
     MAX_EVENTS,
     MAX_HEADERS,
     MAX_NETWORKS,
     MAX_SECRET_CHARACTERS,
+    MAX_SETTLE_S,
     MIN_SECRET_CHARACTERS,
 )
 from dispatcher.store import audience, history, recoveries, webhooks
@@ -131,7 +133,7 @@ Settle: TypeAlias = Annotated[
     int,
     Meta(
         ge=1,
-        le=3600,
+        le=MAX_SETTLE_S,
         description="Seconds for which a sensor must stay offline before sensor.offline is sent",
     ),
 ]
@@ -146,7 +148,7 @@ RateLimit: TypeAlias = Annotated[
 MaxAge: TypeAlias = Annotated[
     int,
     Meta(
-        ge=1, le=2_592_000, description="Seconds since an event occurred after which it is not sent any more"
+        ge=1, le=MAX_AGE_S, description="Seconds since an event occurred after which it is not sent any more"
     ),
 ]
 Headers: TypeAlias = Annotated[

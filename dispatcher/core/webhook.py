@@ -23,6 +23,8 @@ MAX_HEADERS: Final = 20
 MAX_HEADERS_BYTES: Final = 4096  # names and values together
 MIN_SECRET_CHARACTERS: Final = 8
 MAX_SECRET_CHARACTERS: Final = 256
+MAX_AGE_S: Final = 2_592_000  # thirty days
+MAX_SETTLE_S: Final = 3_600
 
 # What the dispatcher writes itself, and what belongs to the connection and the framing of the message
 # (RFC 9110, 7.6.1). `User-Agent` may be overridden.

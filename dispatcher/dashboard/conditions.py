@@ -21,9 +21,9 @@ UNKNOWN: Final = "include_unknown"
 def texts_of(condition: Mapping[str, Any] | None) -> dict[str, str]:
     """Give the texts of the fields that show a filter."""
     given = condition or {}
-    texts = {name: _written(given[name]) if name in given else "" for name in NUMBERS}
+    texts = {name: written(given[name]) if name in given else "" for name in NUMBERS}
     box = given.get("bbox") or ("",) * len(BOX)
-    texts |= {name: _written(value) for name, value in zip(BOX, box, strict=True)}
+    texts |= {name: written(value) for name, value in zip(BOX, box, strict=True)}
     texts["station_codes"] = " ".join(given.get("station_codes") or ())
     outline = given.get("polygon")
     texts["polygon"] = "" if outline is None else msgspec.json.encode(outline).decode()
@@ -33,11 +33,11 @@ def texts_of(condition: Mapping[str, Any] | None) -> dict[str, str]:
 
 def read(texts: Mapping[str, str]) -> tuple[dict[str, Any] | None, dict[str, list[str]]]:
     """Make a filter of the fields, None where they are all empty; and name what is wrong, by field."""
-    numbers = {name: _number(texts[name]) for name in NUMBERS if texts[name]}
+    numbers = {name: number(texts[name]) for name in NUMBERS if texts[name]}
     wrong = {name: ["must be a number"] for name, value in numbers.items() if value is None}
     given: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
     if any(texts[name] for name in BOX):
-        given["bbox"] = [_number(texts[name]) for name in BOX]
+        given["bbox"] = [number(texts[name]) for name in BOX]
     if texts["station_codes"]:
         given["station_codes"] = texts["station_codes"].replace(",", " ").split()
     if texts["polygon"]:
@@ -53,7 +53,7 @@ def read(texts: Mapping[str, str]) -> tuple[dict[str, Any] | None, dict[str, lis
     return given or None, wrong
 
 
-def _number(text: str) -> float | int | None:
+def number(text: str) -> float | int | None:
     """Read a number, with a point or a comma; a whole one stays whole, as in the API."""
     try:
         value = float(text.replace(",", ".").replace("\N{MINUS SIGN}", "-"))
@@ -64,5 +64,6 @@ def _number(text: str) -> float | int | None:
     return int(value) if value.is_integer() else value
 
 
-def _written(value: float | str) -> str:
+def written(value: float | str) -> str:
+    """Write a number as the API does, and leave a text as it is."""
     return value if isinstance(value, str) else f"{value:.15g}"

@@ -16,7 +16,7 @@ from dispatcher.core.webhook import (
     shown_headers,
     unhidden_headers,
 )
-from dispatcher.dashboard import conditions
+from dispatcher.dashboard import conditions, manners
 from dispatcher.dashboard.sentences import translated
 from dispatcher.store import accounts, event_types
 from dispatcher.store.webhooks import Webhook, WebhookFields
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from dispatcher.dashboard.visit import Visit
 
-_TEXTS: Final = ("url", "description", "network_ids", "headers", "ca_certificates", "secret", "payload")
+_TEXTS: Final = ("url", "description", "network_ids", "headers", "ca_certificates", "secret")
 FIELDS: Final = (  # of a webhook, as the form decides them
-    *("url", "description", "events", "network_ids", "filter", "payload", "headers", "ca_certificates"),
+    *("url", "description", "events", "network_ids", "filter", "headers", "ca_certificates"),
+    *manners.TEXTS,
 )
-PAYLOADS: Final = ("standard", "full")
 _MOST_EVENTS: Final = 200  # that a form is asked to show again
 
 
@@ -48,13 +48,18 @@ class Draft(msgspec.Struct, frozen=True):
         """Whether anything is wrong with the filter."""
         return not self.errors.keys().isdisjoint({*conditions.TEXTS, "bbox"})
 
+    @property
+    def manners(self) -> bool:
+        """Whether it says anything of how the webhook is told, or says it wrongly."""
+        return any(self.texts[name] != manners.BLANK[name] for name in manners.TEXTS)
+
     def __repr__(self) -> str:
         return "Draft(…)"  # the headers' values often are tokens
 
 
 def blank() -> Draft:
     """Give the form of a webhook that is to be."""
-    texts = {**dict.fromkeys(_TEXTS, ""), **conditions.texts_of(None), "payload": PAYLOADS[0]}
+    texts = {**dict.fromkeys(_TEXTS, ""), **conditions.texts_of(None), **manners.BLANK}
     return Draft(texts, ("event.detected",), {})
 
 
@@ -67,7 +72,7 @@ def of_webhook(webhook: Webhook) -> Draft:
         "headers": "\n".join(f"{name}: {value}" for name, value in shown_headers(webhook.headers).items()),
         "ca_certificates": webhook.ca_certificates or "",
         "secret": "",
-        "payload": webhook.payload,
+        **manners.texts_of(webhook),
         **conditions.texts_of(webhook.filter),
     }
     return Draft(texts, webhook.events, {})
@@ -76,11 +81,15 @@ def of_webhook(webhook: Webhook) -> Draft:
 async def read(visit: Visit, present: Webhook | None) -> Draft:
     """Read and judge a form; `present` is the webhook that there is."""
     context = visit.context
-    texts = {name: visit.field(name) for name in (*_TEXTS, *conditions.TEXTS, conditions.UNKNOWN)}
+    texts = {
+        name: visit.field(name) for name in (*_TEXTS, *manners.TEXTS, *conditions.TEXTS, conditions.UNKNOWN)
+    }
     events = list(dict.fromkeys(visit.form.get("events", ())))[:_MOST_EVENTS]
     known = await event_types.names(context.database)
     owned = await accounts.owned_networks(context.database, visit.key.organization_id)
     condition, wrong = conditions.read(texts)
+    told, wrong_manners = manners.read(texts)
+    wrong |= wrong_manners
     url = check_url(texts["url"], require_https=context.config.delivery.require_https, policy=context.policy)
     wrong["url"] = ["is required"] if not texts["url"] else [url] if url else []
     wrong["events"] = events_problems(events, known)
@@ -107,8 +116,8 @@ async def read(visit: Visit, present: Webhook | None) -> Draft:
         description=texts["description"],
         headers=headers,
         filter=condition,
-        payload="full" if texts["payload"] == "full" else "standard",
         ca_certificates=read_certificates(certificates) if certificates else None,
+        **told,
     )
     return Draft(texts, events, {}, fields, secret)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dispatcher.core.webhook import patterns
-from dispatcher.dashboard import acting, finding
+from dispatcher.dashboard import acting, finding, manners
 from dispatcher.dashboard.drafts import FIELDS, Draft, blank, of_webhook, read
 from dispatcher.dashboard.visit import BASE
 from dispatcher.store import accounts, drills, event_types, webhooks
@@ -107,5 +107,6 @@ async def _form(
         choices=choices,
         unknown=[name for name in draft.events if name not in dict(choices)],
         networks=sorted(owned - {"*"}),
+        orderings=manners.ORDERINGS,
         require_https=visit.context.config.delivery.require_https,
     )

@@ -61,6 +61,7 @@ def _environment(speech: Speech, assets: Assets) -> Environment:
         duration=speech.duration,
         failure=lambda status, error: words.failure(speech, status, error),
         state_name=lambda state: speech.gettext(words.STATES[state]),
+        ordering_name=lambda name: speech.gettext(words.ORDERINGS[name]),
         trigger_name=lambda trigger: speech.gettext(words.TRIGGERS[trigger]),
         event_words=speech.gettext,
         spark=charts.spark,

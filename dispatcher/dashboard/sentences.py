@@ -56,6 +56,8 @@ _KINDS: Final = (
     _("contains a certificate that does not end"),
     _("must be a number"),
     _("must be from {low} to {high}, is {value}"),
+    _("must be whole seconds"),
+    _("choose one of those shown"),
     _("must be more than 0 km"),
     _("must be [west, south, east, north], four numbers in degrees"),
     _("must have west and east from -180 to 180; across the antimeridian west is the greater"),

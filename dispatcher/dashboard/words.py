@@ -31,6 +31,11 @@ TRIGGERS: Final[Mapping[str, str]] = {
     "recover": _("recovery"),
     "test": _("test"),
 }
+ORDERINGS: Final[Mapping[str, str]] = {
+    "subject": _("in order, unless a retry is slow"),
+    "strict": _("in order, whatever it takes"),
+    "none": _("in no order"),
+}
 CHECKS: Final[Mapping[str, str]] = {  # of `dispatcher doctor`, in the order of the guide's list
     "active": _("Is it active?"),
     "subscription": _("Is it told of anything?"),

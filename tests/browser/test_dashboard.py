@@ -168,6 +168,39 @@ async def test_everything_is_read_and_done_without_javascript(world: World, rece
         await visitor.sees("En pause")
 
 
+@pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_the_advanced_settings_with_the_keyboard_and_no_javascript(
+    world: World, receiver: Receiver, screen: dict[str, object]
+) -> None:
+    """The section is closed until it says something, opens with the keyboard, and errors open it."""
+    async with world.visitor(await world.key(), java_script_enabled=False, **screen) as visitor:
+        page = visitor.page
+        path = await visitor.add(receiver.url("/advanced"))
+        await visitor.go(f"{path}/edit")
+        limit = page.get_by_label("Most requests in a second")
+        await expect(limit).to_be_hidden()
+        await page.locator("summary", has_text="Advanced").focus()
+        await page.keyboard.press("Enter")
+        await expect(limit).to_be_visible()
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_label("Payload of revisions")).to_be_focused()
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_label("Order")).to_be_focused()
+        await page.keyboard.type("in no")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Space")
+        await limit.fill("1001")
+        await limit.press("Enter")
+        await visitor.sees("Must be from 0.1 to 1000, is 1001.")
+        await expect(limit).to_have_attribute("aria-invalid", "true")
+        await limit.fill("0.5")
+        await limit.press("Enter")
+        await visitor.sees("in no order", "only the newest of those that wait", "0.5 in a second")
+        await visitor.go(f"{path}/edit")
+        await expect(limit).to_have_value("0.5")
+        await expect(page.get_by_role("checkbox", name="Only the newest revision")).to_be_checked()
+
+
 async def test_hostile_answers_stay_text(world: World, receiver: Receiver) -> None:
     """A receiver answers with scripts; nothing runs, nothing is loaded, and the page says what it said."""
     hostile = b"</pre><script>alert(1)</script><img src=/x onerror=alert(2)><svg onload=alert(3)>"

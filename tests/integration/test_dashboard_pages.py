@@ -113,10 +113,7 @@ async def test_a_webhook_is_edited_paused_and_resumed(visitor: Visitor) -> None:
 
 
 async def test_a_filter_is_kept_by_the_form(visitor: Visitor) -> None:
-    """What was typed comes back in the form, and an edit that touches nothing changes nothing.
-
-    What the form does not show, and the API decides, stays as well.
-    """
+    """What was typed comes back in the form, and an edit that touches nothing changes nothing."""
     texts = {
         "min_magnitude": "4,5",
         "lat": "19.43",
@@ -130,6 +127,11 @@ async def test_a_filter_is_kept_by_the_form(visitor: Visitor) -> None:
         "polygon": '{"type":"Polygon","coordinates":[[[0,0],[9,0],[9,9],[0,0]]]}',
         "include_unknown": "yes",
         "payload": "full",
+        "ordering": "strict",
+        "coalesce": "yes",
+        "max_age_s": "600",
+        "settle_s": "30",
+        "rate_limit_per_s": "2,5",
     }
     webhook_id = await visitor.new_webhook(**texts)
     key = await visitor.house.key()
@@ -141,26 +143,54 @@ async def test_a_filter_is_kept_by_the_form(visitor: Visitor) -> None:
             shown: dict[str, Any] = (await response.json())["data"]
             return shown
 
-    beyond = {"ordering": "strict", "coalesce": True, "max_age_s": 600}
-    async with visitor.session.patch(
-        f"{visitor.house.url}/v1/webhooks/{webhook_id}",
-        headers={"Authorization": f"Bearer {key}"},
-        json=beyond,
-    ) as response:
-        assert 200 == response.status
     before = await stored()
-    assert beyond == {name: before[name] for name in beyond}
+    assert ["strict", True, 600, 30, 2.5] == [
+        before[name] for name in ("ordering", "coalesce", "max_age_s", "settle_s", "rate_limit_per_s")
+    ]
     assert ("full", 4.5, [170, -20, -170, 20.5], ["GRIL01", "GRIL02"], True) == (
         before["payload"],
         *(before["filter"][name] for name in ("min_magnitude", "bbox", "station_codes", "include_unknown")),
     )
     form = (await visitor.get(f"{BASE}/{webhook_id}/edit")).text
     fields = dict(re.findall(r'<input[^>]* name="(\w+)" value="([^"]*)"', form))
-    fields |= {"events": "event.detected", "include_unknown": "yes", "payload": "full"}
+    fields |= {"events": "event.detected", "include_unknown": "yes", "coalesce": "yes"}
+    fields |= {
+        name: re.findall(rf'<select id="{name}".*?<option value="(\w+)" selected', form, re.DOTALL)[0]
+        for name in ("payload", "ordering")
+    }
     fields["polygon"] = html.unescape(form.partition('name="polygon"')[2].partition(">")[2].partition("<")[0])
     after = await visitor.post(f"{BASE}/{webhook_id}/edit", {**fields, "once": "x"})
-    assert "min_magnitude = 4.5" in after.words
+    for words in (
+        "min_magnitude = 4.5",
+        "Order in order, whatever it takes",
+        "Revisions only the newest of those that wait",
+        "Greatest age 600 s",
+        "Patience with sensors 30 s",
+        "Most requests 2.5 in a second",
+    ):
+        assert words in after.words
     assert before == await stored()
+
+
+async def test_what_is_wrong_with_how_it_is_told_stands_beside_its_fields(visitor: Visitor) -> None:
+    """That part of the form is open then; without any of it a webhook has the API's defaults."""
+    page = await visitor.add(
+        payload="all", ordering="any", max_age_s="0", settle_s="1.5", rate_limit_per_s="many", coalesce="yes"
+    )
+    assert 422 == page.status
+    for name, words in (
+        ("payload", "Choose one of those shown."),
+        ("ordering", "Choose one of those shown."),
+        ("max_age_s", "Must be from 1 to 2592000, is 0."),
+        ("settle_s", "Must be whole seconds."),
+        ("rate_limit_per_s", "Must be a number."),
+    ):
+        assert words in page.text.partition(f'id="{name}-error"')[2].partition("</p>")[0], name
+    assert "open> <summary>Advanced" in " ".join(page.text.split())
+    webhook_id = await visitor.new_webhook()
+    assert "Most requests" not in (await visitor.get(f"{BASE}/{webhook_id}")).words
+    form = (await visitor.get(f"{BASE}/{webhook_id}/edit")).text
+    assert '<details class="more"> <summary>Advanced' in " ".join(form.split())
 
 
 async def test_what_is_wrong_with_a_filter_stands_beside_its_fields(visitor: Visitor) -> None:

@@ -19,7 +19,7 @@ from dispatcher.core.delivery import State, Trigger
 from dispatcher.core.filter_form import filter_problems
 from dispatcher.core.outcome import ErrorClass
 from dispatcher.core.webhook import events_problems, headers_problems, network_problems, secret_problems
-from dispatcher.dashboard import words
+from dispatcher.dashboard import manners, words
 from dispatcher.dashboard.language import Speech, chosen
 from dispatcher.dashboard.sentences import translated
 from dispatcher.store.schema import schema_text
@@ -166,6 +166,9 @@ def complaints() -> Iterator[str]:
     for condition in conditions:
         for _, problem in filter_problems(condition):
             yield problem
+    texts = {**manners.BLANK, "payload": "all", "max_age_s": "0", "settle_s": "1.5", "rate_limit_per_s": "x"}
+    for problems in manners.read(texts)[1].values():
+        yield from problems
     for secret in ("short", "with\ncontrol", " spaces ", "whsec_!!!!!"):
         yield from secret_problems(secret)
     for text in (
