@@ -314,6 +314,7 @@ create table delivery (
     lane        smallint not null,
     run_id      bigint,  -- the run that took it straight into memory; null: it waits here
     recovery_id bigint,  -- the recovery that added it afterwards; null: it was written with its message
+    body        bytea,   -- of its own, where a recovery made one in full; null: its message's
     primary key (day, outbox_id, webhook_id)
 ) partition by range (day);
 create index delivery_by_webhook on delivery (webhook_id, outbox_id);

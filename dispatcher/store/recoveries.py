@@ -20,7 +20,7 @@ from dispatcher.core.parameters import Parameters
 from dispatcher.core.revisions import follows
 from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, subscribes
 from dispatcher.store.queries import QUERIES
-from dispatcher.store.revisions import Tellings, event_states, tellings
+from dispatcher.store.revisions import Tellings, event_states, full_body, tellings
 from dispatcher.store.subscription import subscription
 from dispatcher.store.transaction import Statements
 
@@ -112,6 +112,7 @@ class Unscheduled(msgspec.Struct, frozen=True):
     day: dt.date
     outbox_id: OutboxId
     lane: int
+    body: bytes | None = None  # in full, where the webhook wants that and the walk makes bodies
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -138,24 +139,28 @@ class Walk:
         window: Window,
         row: asyncpg.Record,
         fields: Mapping[str, frozenset[str]],
+        *,
+        with_bodies: bool,
     ) -> None:
         self._statements = statements
         self._window = window
         wanted = subscription(row)
         self._filtered = wanted.filter is not None
+        self._full = with_bodies and row["payload"] == "full"
         self._routes = Routes((wanted,), {row["organization_id"]: frozenset(row["owned"])})
         self._types = fields
         self._subscribed = [name for name in fields if subscribes(wanted.events, name)]
         self.why_inactive: str | None = row["why_inactive"]
 
     @classmethod
-    async def of(cls, statements: Statements, window: Window) -> Walk:
-        """Prepare to walk a window."""
+    async def of(cls, statements: Statements, window: Window, *, with_bodies: bool = False) -> Walk:
+        """Prepare to walk a window; `with_bodies` makes the bodies that the messages may not have."""
         row = await statements.fetchrow("recovery_subscription", window.webhook_id)
         if row is None:
             raise LookupError(f"there is no webhook number {window.webhook_id}")
         types = await statements.fetch("registry_event_types")
-        return cls(statements, window, row, {name: frozenset(fields) for name, fields in types})
+        fields = {name: frozenset(declared) for name, declared in types}
+        return cls(statements, window, row, fields, with_bodies=with_bodies)
 
     async def page(self, place: Place, limit: int) -> Found:
         """Give at most `limit` deliveries from a place on; fewer, even none, where the work is bounded."""
@@ -201,14 +206,16 @@ class Walk:
             self._subscribed,
             window.since,
             window.until,
-            self._filtered,
+            self._filtered or self._full,
         )
         looked_at: int = rows[0]["count"]
         events = [row for row in rows if row["outbox_id"] is not None]
         told = await self._told_before(events)
-        found = [Unscheduled(day, row["outbox_id"], row["lane"]) for row in events if self._wants(row, told)]
-        if len(found) > limit:
-            del found[limit:]
+        wanted = [row for row in events if self._wants(row, told)]
+        found = [
+            Unscheduled(day, row["outbox_id"], row["lane"], self._body(row, told)) for row in wanted[:limit]
+        ]
+        if len(wanted) > limit:
             following = Place("missing", day, found[-1].outbox_id)
         elif looked_at == _LOOKED_AT:
             following = Place("missing", day, rows[0]["last_id"])
@@ -219,8 +226,20 @@ class Walk:
         return Found((), found, following, looked_at)
 
     async def _told_before(self, events: Sequence[asyncpg.Record]) -> Tellings:
-        following = [row for row in events if self._filtered and follows(row["type"], row["event_id"])]
+        asked = self._filtered or self._full
+        following = [row for row in events if asked and follows(row["type"], row["event_id"])]
         return await tellings(self._statements, [(row["event_id"], row["outbox_id"]) for row in following])
+
+    def _body(self, row: asyncpg.Record, told: Tellings) -> bytes | None:
+        """Give an event's body in full, as its routing would have made it; None: the message's will do."""
+        event_id = row["event_id"]
+        if not self._full or not follows(row["type"], event_id):
+            return None
+        tellings_ = told.get(event_id, ())
+        try:
+            return full_body(row["type"], row["occurred_at"], row["data_text"], tellings_, row["outbox_id"])
+        except ValueError:
+            return None  # the outbox refuses such rows; one that is there must not hold up the others
 
     def _wants(self, row: asyncpg.Record, told: Tellings) -> bool:
         organization_id = row["organization_id"]

@@ -23,7 +23,7 @@ class RecoveryLedger:
 
     async def walk(self, job: Recovery) -> Walk:
         """Prepare to go on with a recovery."""
-        return await Walk.of(self._link, job.window)
+        return await Walk.of(self._link, job.window, with_bodies=True)
 
     async def stop(self, job: Recovery, reason: str) -> None:
         """Note that a recovery ends before its window does."""
@@ -51,6 +51,7 @@ class RecoveryLedger:
                 [one.day for one in found.missing],
                 [one.outbox_id for one in found.missing],
                 [one.lane for one in found.missing],
+                [one.body for one in found.missing],
             )
         except asyncpg.UniqueViolationError:
             return  # the answer to an earlier try was lost; the step is written

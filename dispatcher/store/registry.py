@@ -14,19 +14,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import asyncpg
 import msgspec
 
-from dispatcher.core.body import build_body
 from dispatcher.core.filter import Filter
 from dispatcher.core.ids import WebhookId
 from dispatcher.core.ordering import Ordering
 from dispatcher.core.parameters import Parameters
-from dispatcher.core.revisions import follows, with_parameters
+from dispatcher.core.revisions import follows
 from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, Subscription
 from dispatcher.core.signature import Signer
 from dispatcher.core.webhook import HIDDEN, is_credential
 from dispatcher.store.connection import Link
 from dispatcher.store.outbox import OutboxRow
 from dispatcher.store.queries import QUERIES
-from dispatcher.store.revisions import Tellings, event_states, tellings
+from dispatcher.store.revisions import Tellings, event_states, full_body, tellings
 from dispatcher.store.subscription import stored_filter
 from dispatcher.store.transaction import Statements
 from dispatcher.store.vault import Vault
@@ -200,9 +199,8 @@ class Registry:
         wanting = frozenset(number for number in webhook_ids if self.webhooks[number].full_payload)
         if not wanting:
             return None, wanting
-        tellings_ = [one for one in told.get(row.event_id, ()) if one.outbox_id <= row.id]
-        data_text = with_parameters(row.data_text, tellings_)
-        return build_body(row.type, row.occurred_at, data_text, test=row.test).content, wanting
+        tellings_ = told.get(row.event_id, ())
+        return full_body(row.type, row.occurred_at, row.data_text, tellings_, row.id), wanting
 
     def _asks(self, row: OutboxRow) -> bool:
         return row.target_webhook_id is None and self.routes.asks(row.type)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from dispatcher.core.body import build_body
 from dispatcher.core.ids import OutboxId
 from dispatcher.core.parameters import Parameters, parse_data, read_parameters
-from dispatcher.core.revisions import DETECTED, UPDATED, Telling, follows, states_of
+from dispatcher.core.revisions import DETECTED, UPDATED, Telling, follows, states_of, with_parameters
 from dispatcher.store.transaction import Statements
 
 # Of an event that was told of more often, the first telling and this many of the latest are looked at.
@@ -28,6 +30,21 @@ async def tellings(statements: Statements, wanted: Iterable[tuple[str, OutboxId]
             told = Telling(row["id"], row["type"], parse_data(row["data_text"]))
             found.setdefault(row["event_id"], []).append(told)
     return found
+
+
+def full_body(
+    event_type: str,
+    occurred_at: dt.datetime,
+    data_text: str,
+    told: Iterable[Telling],
+    outbox_id: OutboxId,
+) -> bytes:
+    """Give a row's body with its event's parameters as they were after it, whatever `told` has of later.
+
+    The same whenever it is made, as long as the outbox has the rows. Raises ValueError as `build_body` does.
+    """
+    known = [one for one in told if one.outbox_id <= outbox_id]
+    return build_body(event_type, occurred_at, with_parameters(data_text, known)).content
 
 
 def event_states(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,6 +11,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from dispatcher.store import recoveries
+from dispatcher.store.recoveries import Asked, Counts, Window
 from tests.acceptance.daemon import daemons
 from tests.acceptance.subscriber import create_webhook
 from tests.postgres import Database, wait_for
@@ -97,4 +100,16 @@ async def test_revisions_reach_whom_they_concern(database: Database, tmp_path: P
             tries = [one for one in full.receiver.requests if one.header("x-grillo-delivery") == delivery]
             assert {request.body} == {one.body for one in tries}
             assert len(tries) == 2
+
+        late = Server()  # subscribes now, and recovers what it missed: in full, and in the same bytes
+        await stack.enter_async_context(late.receiver)
+        number = await create_webhook(
+            database.url, late.receiver.url("/c"), events, filter=condition, payload="full"
+        )
+        now = dt.datetime.now(dt.UTC)
+        window = Window(number, now - dt.timedelta(days=1), now + dt.timedelta(minutes=1), ("missing",))
+        await recoveries.insert(connection, window, Asked(bytes(16), "test", Counts(), counted_all=True))
+        await wait_for(lambda: len(late.accepted()) == 4, "the four revisions once more", 30)
+        bodies = [{one.header("x-grillo-sequence"): one.body for one in to.accepted()} for to in (full, late)]
+        assert bodies[0] == bodies[1]
         assert [] == daemon.complaints()

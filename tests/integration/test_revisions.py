@@ -13,7 +13,10 @@ import pytest
 from dispatcher.core.ids import OutboxId, WebhookId
 from dispatcher.core.lanes import Lane
 from dispatcher.core.snapshot import BEGINNING, Position
+from dispatcher.store import recoveries
 from dispatcher.store.outbox import OutboxReader
+from dispatcher.store.recoveries import Asked, Counts, Window
+from dispatcher.store.recovering import RecoveryLedger
 from tests.management import Management, management
 from tests.parts import Parts, detected, insert, new_webhook, parts
 from tests.postgres import Database
@@ -112,6 +115,47 @@ async def test_the_real_revisions_reach_whom_they_should(one: Parts, api: Manage
         wanted = {"since": since, "include": ["missing"], "dry_run": True}
         reply = await api.ask("POST", f"/v1/webhooks/{names[number]}/recover", wanted)
         assert sum(expected) == reply.data["count"], given
+
+
+async def test_what_is_recovered_in_full_has_the_bytes_of_its_routing(one: Parts) -> None:
+    """Nobody wanted it in full then: the body is rebuilt from the revisions, as the tail would have done."""
+    for line in STORY:
+        await insert(one.connection, json.dumps(line["data"]), line["type"])
+    await one.connection.execute(
+        "insert into message (day, outbox_id, lane, batch, type, occurred_at, recorded_at, fan_out, body)"
+        " select day, id, lane, 1, type, occurred_at, recorded_at, 0, convert_to(data::text, 'utf8')"
+        " from outbox"
+    )
+    number = await new_webhook(one.connection, payload="full")
+    link, registry = one.store.link("tail"), one.shared.registry
+    expected: dict[OutboxId, bytes | None] = {}
+    for lane in (Lane.ALERT, Lane.EVENT):
+        reader = OutboxReader(link, lane)
+        page = await reader.read(Position.after(BEGINNING), dt.date(2000, 1, 3), 10_000)
+        await registry.refresh(page.registry_version)
+        told = await registry.told_before(link, page.rows)
+        expected |= {row.id: registry.full_body(row, [number], told)[0] for row in page.rows}
+    assert {"event.detected", "event.updated"} == {line["type"] for line in STORY}
+    assert 0 < list(expected.values()).count(None) < len(STORY)
+
+    now = dt.datetime.now(dt.UTC)
+    window = Window(number, now - dt.timedelta(hours=1), now + dt.timedelta(hours=1), ("missing",))
+    asked = Asked(bytes(16), "key_test", Counts(), counted_all=True)
+    made = await recoveries.insert(one.connection, window, asked)
+    assert not isinstance(made, str)
+    ledger = RecoveryLedger(one.store.link("recoveries"), one.shared.run_id)
+    walk = await ledger.walk(made)
+    found = await walk.page(window.beginning, len(STORY))
+    while found.following.phase != "completed" and not found.missing:
+        found = await walk.page(found.following, len(STORY))
+    await ledger.request(made, found)
+    bodies = await one.connection.fetch("select outbox_id, body from delivery order by outbox_id")
+    assert expected == {row["outbox_id"]: row["body"] for row in bodies}
+    due = await one.backlog().due((now, OutboxId(0), number), now + dt.timedelta(hours=1), 10_000)
+    standard = dict(await one.connection.fetch("select outbox_id, body from message"))
+    assert {key: body or standard[key] for key, body in expected.items()} == {
+        row.key.outbox_id: row.body for row in due
+    }
 
 
 async def test_told_once_told_of_every_revision(one: Parts) -> None:

@@ -13,7 +13,7 @@ select d.day, d.outbox_id, d.webhook_id, d.run_id
 
 -- waiting: a webhook's deliveries of one lane after a position that have no fact
 select d.day, d.outbox_id, m.type, m.recorded_at, o.test, o.traceparent,
-       case when d.webhook_id = any (m.full_for) then m.full_body else m.body end as body
+       coalesce(d.body, case when d.webhook_id = any (m.full_for) then m.full_body else m.body end) as body
   from delivery d
   join message m on m.day = d.day and m.outbox_id = d.outbox_id
   join outbox o on o.day = d.day and o.id = d.outbox_id
@@ -28,7 +28,7 @@ select d.day, d.outbox_id, m.type, m.recorded_at, o.test, o.traceparent,
 -- that was ahead. (What was interrupted is due within five minutes, by nobody's clock but the one that said when.)
 select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
        e.next_attempt_at, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
-       case when e.webhook_id = any (m.full_for) then m.full_body else m.body end as body
+       coalesce(d.body, case when e.webhook_id = any (m.full_for) then m.full_body else m.body end) as body
   from delivery_event e
   join delivery d on d.day = e.day and d.outbox_id = e.outbox_id and d.webhook_id = e.webhook_id
   join message m on m.day = e.day and m.outbox_id = e.outbox_id
@@ -47,7 +47,7 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
 -- due_of_webhook: the same for one webhook: its interrupted first attempts ($6), or everything else
 select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
        e.next_attempt_at, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
-       case when e.webhook_id = any (m.full_for) then m.full_body else m.body end as body
+       coalesce(d.body, case when e.webhook_id = any (m.full_for) then m.full_body else m.body end) as body
   from delivery_event e
   join delivery d on d.day = e.day and d.outbox_id = e.outbox_id and d.webhook_id = e.webhook_id
   join message m on m.day = e.day and m.outbox_id = e.outbox_id

@@ -85,13 +85,12 @@ select outbox_id from (
 
 -- delivery_message: the event of a delivery; of a test also before it was fanned out
 select o.type, o.occurred_at, o.recorded_at, o.test,
-       case when $3 = any (m.full_for) then m.full_body else m.body end as body,
+       coalesce(d.body, case when $3 = any (m.full_for) then m.full_body else m.body end) as body,
        case when m.body is null then o.data::text end as data_text
   from outbox o
   left join message m on m.day = o.day and m.outbox_id = o.id
- where o.day = $1 and o.id = $2
-   and (o.target_webhook_id = $3
-        or exists (select from delivery d where d.day = $1 and d.outbox_id = $2 and d.webhook_id = $3));
+  left join delivery d on d.day = o.day and d.outbox_id = o.id and d.webhook_id = $3
+ where o.day = $1 and o.id = $2 and (o.target_webhook_id = $3 or d.webhook_id is not null);
 
 -- delivery_facts: everything that happened to a delivery, in order
 select attempt_no, kind, state, trigger, recorded_at, started_at, duration_ms, status_code, error_class,

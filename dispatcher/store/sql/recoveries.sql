@@ -17,7 +17,7 @@ with last as materialized (
 select pg_notify('dispatcher_outbox', 'due') from asked;
 
 -- recovery_subscription: what a webhook wants to hear of now, and whether it may
-select w.id, w.public_id, w.organization_id, w.events, w.network_ids, w.filter::text as filter,
+select w.id, w.public_id, w.organization_id, w.events, w.network_ids, w.filter::text as filter, w.payload,
        w.active and w.deleted_at is null as active,
        case when w.deleted_at is not null then 'webhook deleted'
             when not w.active then coalesce(w.disabled_reason, 'webhook deactivated') end as why_inactive,
@@ -53,7 +53,7 @@ with looked_at as materialized (
 select bound.last_id, bound.count, found.*
   from (select max(id) as last_id, count(*) as count from looked_at) bound
   left join lateral (
-    select o.id as outbox_id, o.type, o.event_id, o.data_text, m.lane, about.organization_id,
+    select o.id as outbox_id, o.type, o.event_id, o.data_text, m.occurred_at, m.lane, about.organization_id,
            coalesce(o.network_id, (
                select e.network_id from outbox e
                 where e.event_id = o.event_id and e.network_id is not null and not e.test
@@ -116,8 +116,9 @@ select r.id, r.public_id, r.webhook_id, r.since, r.until, r.include, r.counted::
  order by r.id limit 1000;
 
 -- recover: ask for the attempts of one page and note how far a recovery has come, while run $1 leads
--- $8, $9: deliveries that were closed; $10, $11, $12: events that were never scheduled, which become
--- deliveries. Each is requested once, whatever is asked for by hand at the same moment.
+-- $8, $9: deliveries that were closed; $10 to $13: events that were never scheduled, which become deliveries,
+-- with a body ($13) of their own where they are wanted in full: that of the message, if it has one already.
+-- Each is requested once, whatever is asked for by hand at the same moment.
 with held as materialized (
     select run_id from lease where run_id = $1
 ), job as materialized (
@@ -132,9 +133,11 @@ with held as materialized (
          order by e.attempt_no desc, e.step desc limit 1) last
      where last.state = any (job.include)
 ), added as (
-    insert into delivery (day, outbox_id, webhook_id, lane, recovery_id)
-    select m.day, m.outbox_id, job.webhook_id, m.lane, job.id
-      from unnest($10::date[], $11::bigint[], $12::smallint[]) as m (day, outbox_id, lane), job
+    insert into delivery (day, outbox_id, webhook_id, lane, recovery_id, body)
+    select m.day, m.outbox_id, job.webhook_id, m.lane, job.id,
+           case when m.body is not null then coalesce((
+               select of.full_body from message of where of.day = m.day and of.outbox_id = m.outbox_id), m.body) end
+      from job, unnest($10::date[], $11::bigint[], $12::smallint[], $13::bytea[]) as m (day, outbox_id, lane, body)
     on conflict do nothing returning day, outbox_id
 ), requested as (
     insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, state, trigger, failures,
