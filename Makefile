@@ -60,6 +60,10 @@ bench: setup ## Measure, each figure beside its baseline in the same run
 deb: setup ## Build the Debian package into dist/, of what `make setup` has installed
 	@$(bin)/python packages/build_deb.py
 
+.PHONY: docs
+docs: setup ## Build the documentation into site/, every link checked, to be read in a browser
+	@$(bin)/python packages/build_docs.py
+
 .PHONY: sbom
 sbom: setup ## Write dist/sbom.json: every locked package, for scanners
 	@$(bin)/python packages/build_sbom.py
@@ -71,5 +75,5 @@ lock: ## Renew requirements.lock (needs uv; UPGRADE=1 takes newer versions)
 
 .PHONY: clean
 clean: ## Remove what the other commands made, but never the data in var/
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site
 	find dispatcher tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
