@@ -103,6 +103,13 @@ def test_every_label_value_is_documented() -> None:
     assert [] == [word for word in (*LANES, *WAKEUP_SOURCES) if f"`{word}`" not in text]
 
 
+def test_subscribers_find_every_error_class() -> None:
+    """In the page on troubleshooting, with what to do."""
+    text = (ROOT / "docs" / "subscribers" / "troubleshooting.md").read_text("utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert set(ErrorClass) == set(re.findall(r"`(\w+)`", "".join(rows)))
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_finds_nothing_wrong_with_the_metrics() -> None:
     """Names, units, help texts and suffixes follow Prometheus' conventions."""
