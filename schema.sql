@@ -393,9 +393,19 @@ create table tail_position (
     xid        xid8 not null,
     outbox_id  bigint not null,
     system_id  bigint not null,  -- of the server: another one's transaction ids mean nothing here
+    rest       bigint[],         -- webhooks that the event `outbox_id` goes to and that are not told yet
     primary key (day, lane, batch)  -- two writers of one batch have to name the same day
 ) partition by range (day);
 create index tail_position_newest on tail_position (lane, batch);
+
+-- Events that go to very many webhooks, while they are written chunk by chunk (at most one in a lane), with the
+-- webhooks whose deliveries are not written yet. The message is written with the first chunk.
+create view fan_out_begun as
+select l.lane, p.outbox_id, p.rest
+  from generate_series(0, 2) as l (lane)
+ cross join lateral (
+    select t.outbox_id, t.rest from tail_position t where t.lane = l.lane order by t.batch desc limit 1) p
+ where p.rest is not null;
 
 -- Every delivery of the lane in a batch up to `batch` has a fact or belongs to a webhook that waits:
 -- `waiting` is an array of [webhook id, outbox id]: its deliveries after that one. In lane 3 `batch` is a
@@ -548,6 +558,9 @@ begin
            and not exists (select from message m
                             where m.day = o.day and m.outbox_id = o.id and m.day >= month and m.day < after)
     ) or exists (
+        select from fan_out_begun b
+          join message m on m.outbox_id = b.outbox_id and m.day >= month and m.day < after
+    ) or exists (
         select from delivery d
          where d.day >= month and d.day < after
            and not exists (select from delivery_event e
@@ -565,8 +578,8 @@ begin
     end if;
     -- A lane that was quiet for so long is remembered from the oldest month that stays: without its
     -- position its batches would be counted from one again.
-    insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id)
-    select after, n.lane, n.batch, n.run_id, n.done, n.target, n.xid, n.outbox_id, n.system_id
+    insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id, rest)
+    select after, n.lane, n.batch, n.run_id, n.done, n.target, n.xid, n.outbox_id, n.system_id, n.rest
       from generate_series(0, 2) l (lane)
      cross join lateral (select * from tail_position p where p.lane = l.lane order by p.batch desc limit 1) n
      where n.day < after;

@@ -165,8 +165,12 @@ class Parts:
         claimed: bool = False,
         lane: Lane = Lane.ALERT,
         body: bytes = b"{}",
+        rest: Sequence[WebhookId] = (),
     ) -> list[DeliveryKey]:
-        """Write a message and deliveries for each event, in one batch, as the tail does."""
+        """Write a message and deliveries for each event, in one batch, as the tail does.
+
+        With `rest` it is the first chunk of one event, which these webhooks are still to be told of.
+        """
         self.batch += 1
         now = dt.datetime.now(dt.UTC)
         messages = [
@@ -180,11 +184,14 @@ class Parts:
                 test=False,
                 webhook_ids=webhook_ids,
                 claimed=[claimed] * len(webhook_ids),
+                fan_out=len(webhook_ids) + len(rest),
             )
             for day, outbox_id in events
         ]
         position = Position.after(BEGINNING)
-        await self._own.fan_out(lane, self.batch, messages, position, self.system_id, now.date())
+        if rest:
+            position = position.advanced(BEGINNING, 0, events[-1][1])
+        await self._own.fan_out(lane, self.batch, messages, position, self.system_id, now.date(), rest)
         return [key_of(event, webhook_id) for event in events for webhook_id in webhook_ids]
 
     async def facts(self, key: DeliveryKey) -> list[tuple[int, str, str]]:

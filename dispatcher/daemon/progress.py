@@ -22,10 +22,21 @@ class Progress:
         self._newest[lane] = batch
 
     def opened(self, lane: int, batch: int, claimed: int) -> None:
-        """Open a committed batch that has this many deliveries in memory."""
-        self._newest[lane] = batch
+        """Open a committed batch, or more of it, with this many deliveries in memory."""
+        self._newest[lane] = max(batch, self._newest[lane])
         if claimed:
-            self._open[lane][batch] = claimed
+            self._open[lane][batch] = self._open[lane].get(batch, 0) + claimed
+
+    def begun(self, lane: int, batch: int) -> None:
+        """Keep a batch open whose message is written and whose deliveries are not, until `ended`.
+
+        All chunks of an event count for the batch of its message: by that a restart finds it.
+        """
+        self.opened(lane, batch, 1)
+
+    def ended(self, lane: int, batch: int) -> None:
+        """Say that all chunks of the batch are written."""
+        self.closed(lane, batch)
 
     def closed(self, lane: int, batch: int) -> None:
         """Count one delivery of the batch whose first fact is durable."""

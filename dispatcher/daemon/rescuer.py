@@ -87,7 +87,7 @@ class Rescuer:
         """Write down what dead runs may have sent of a page, let the rest wait; give how much that is."""
         if dead:
             await self._backlog.interrupt_deliveries(self._run_id, dead, page, utc_now())
-        rows = await self._backlog.unattempted(page)
+        rows = await self._backlog.unattempted(self._run_id, page)
         for row in rows:
             self._waiting.mark(lane, row.key.webhook_id, row.key.outbox_id)
         return len(rows)

@@ -28,13 +28,14 @@ from dispatcher.daemon.checkpoints import Checkpoints
 from dispatcher.daemon.disabler import Disabler
 from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.daemon.gauges import show_run
+from dispatcher.daemon.intake import Downstream
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.recorder import Recorder
 from dispatcher.daemon.recoveries import Recoveries
 from dispatcher.daemon.rescuer import Rescuer
 from dispatcher.daemon.retries import Retries
 from dispatcher.daemon.shared import Process, Shared, utc_now
-from dispatcher.daemon.tailer import Downstream, Tailer
+from dispatcher.daemon.tailer import Tailer
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.backlog import Backlog
 from dispatcher.store.connection import INDEXED, Link

@@ -11,7 +11,7 @@ from dispatcher.core.ordering import Order
 if TYPE_CHECKING:
     from dispatcher.config import Config
     from dispatcher.core.ids import DeliveryIds, RunId
-    from dispatcher.core.lanes import Lanes
+    from dispatcher.core.lanes import Lane, Lanes
     from dispatcher.daemon.outage import Outage
     from dispatcher.sender import Sender
     from dispatcher.store.connection import Database
@@ -48,6 +48,8 @@ class Shared:
     lanes: Lanes
     registry: Registry
     order: Order = field(init=False)
+    # The earthquake, lane by lane, that very many webhooks are being told of: some are not told yet.
+    begun: dict[Lane, str | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Let what leaves in order leave by these lanes."""

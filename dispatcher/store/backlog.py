@@ -157,10 +157,10 @@ class Backlog:
         rows = await self._link.fetch("messages_after", lane, batch, outbox_id, limit)
         return [MessageRef(row["batch"], row["outbox_id"], row["day"], row["fan_out"]) for row in rows]
 
-    async def unattempted(self, messages: Sequence[MessageRef]) -> list[Unattempted]:
-        """Give the deliveries of these messages that have no fact."""
+    async def unattempted(self, run_id: RunId, messages: Sequence[MessageRef]) -> list[Unattempted]:
+        """Give the deliveries of these messages that have no fact, but for those that a run has taken."""
         rows = await self._link.fetch(
-            "unattempted", [one.day for one in messages], [one.outbox_id for one in messages]
+            "unattempted", [one.day for one in messages], [one.outbox_id for one in messages], run_id
         )
         return [
             Unattempted(DeliveryKey(row["day"], row["outbox_id"], row["webhook_id"]), row["run_id"])

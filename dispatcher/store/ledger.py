@@ -112,10 +112,18 @@ class MessageRow(msgspec.Struct, frozen=True):
     body: bytes
     test: bool
     webhook_ids: Sequence[WebhookId]
-    claimed: Sequence[bool]  # for each of them: goes straight to memory
+    claimed: list[bool]  # for each of them: goes straight to memory
     full_body: bytes | None = None  # with the event's parameters
     full_for: Collection[WebhookId] = ()  # who gets that one
     traceparent: str | None = None  # of the producer's span
+    event_id: str | None = None  # of the earthquake that it is about
+    fan_out: int | None = None  # written in chunks: how many deliveries there are in all of them
+    written: bool = False  # by an earlier chunk: only deliveries follow
+
+    @property
+    def deliveries(self) -> int:
+        """How many deliveries the event has, in all chunks."""
+        return len(self.webhook_ids) if self.fan_out is None else self.fan_out
 
     def body_for(self, webhook_id: WebhookId) -> bytes:
         """Give the body that a webhook gets."""
@@ -139,13 +147,16 @@ class Ledger:
         position: Position,
         system_id: int,
         day: dt.date,
+        rest: Sequence[WebhookId] = (),
     ) -> None:
         """Write messages, deliveries and the lane's position in one statement.
 
-        `day` is the one on which they were read: a batch is unique within it. Raises `BatchTaken` when the
-        batch is there already, with what it may hold of another run.
+        `day` is the one on which they were read: a batch is unique within it. `rest`: the webhooks that the
+        event at the position goes to as well, by statements that follow. Raises `BatchTaken` when the batch
+        is there already, with what it may hold of another run.
         """
         run_id = self._run_id
+        new = [message for message in messages if not message.written]
         days: list[dt.date] = []
         outbox_ids: list[OutboxId] = []
         webhook_ids: list[WebhookId] = []
@@ -162,13 +173,13 @@ class Ledger:
                 run_id,
                 lane,
                 batch,
-                [message.day for message in messages],
-                [message.outbox_id for message in messages],
-                [message.type for message in messages],
-                [message.occurred_at for message in messages],
-                [message.recorded_at for message in messages],
-                [len(message.webhook_ids) for message in messages],
-                [message.body for message in messages],
+                [message.day for message in new],
+                [message.outbox_id for message in new],
+                [message.type for message in new],
+                [message.occurred_at for message in new],
+                [message.recorded_at for message in new],
+                [message.deliveries for message in new],
+                [message.body for message in new],
                 days,
                 outbox_ids,
                 webhook_ids,
@@ -178,9 +189,10 @@ class Ledger:
                 str(position.xid),
                 position.outbox_id,
                 system_id,
-                [message.full_body for message in messages],
-                [_array(message.full_for) for message in messages],
+                [message.full_body for message in new],
+                [_array(message.full_for) for message in new],
                 day,
+                rest or None,
             )
         except asyncpg.UniqueViolationError as error:
             raise BatchTaken(f"batch {batch} of lane {lane} is written already") from error

@@ -51,8 +51,11 @@ class Page(msgspec.Struct, frozen=True):
         """Give the position once the first `count` rows are dealt with."""
         if count == len(self.rows) and self.exhausted:
             return Position.after(self.target)
-        last = self.rows[count - 1]
-        return self.start.advanced(self.target, last.xid, last.id)
+        return self.position_at(self.rows[count - 1])
+
+    def position_at(self, row: OutboxRow) -> Position:
+        """Give the position at one of the rows, whatever is left beyond it."""
+        return self.start.advanced(self.target, row.xid, row.id)
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -63,6 +66,8 @@ class Start(msgspec.Struct, frozen=True):
     day: dt.date  # everything after it was recorded then or later
     system_id: int
     floor: OutboxId  # rows up to this one were dealt with by a rebase
+    today: dt.date  # by the database's clock
+    rest: tuple[WebhookId, ...] = ()  # those that the position's event goes to and that are not told yet
 
 
 class OutboxReader:
@@ -78,17 +83,19 @@ class OutboxReader:
         row = await self._link.fetchrow("tail_newest", self._lane)
         assert row is not None  # noqa: S101 - the query's left side always has one row
         here: int = row["system_id_here"]
-        floor = self._floor = row["floor"]
+        floor, today = row["floor"], row["today"]
+        self._floor = floor
         if row["batch"] is None:
             if row["from_elsewhere"]:
                 raise OperatorError(_RESTORED)
-            return Start(Position.after(BEGINNING), 0, _ANY_DAY, here, floor)
+            return Start(Position.after(BEGINNING), 0, _ANY_DAY, here, floor, today)
         done, target = Snapshot.parse(row["done_text"]), Snapshot.parse(row["target_text"])
         if row["system_id"] != here or target.xmax > int(row["next_xid"]):
             raise OperatorError(_RESTORED)
         position = Position(done, target, int(row["xid_text"]), row["outbox_id"])
         # Written in the midst of a long backlog, it says nothing about the days of what is left.
-        return Start(position, row["batch"], row["day"] if position.complete else _ANY_DAY, here, floor)
+        day = row["day"] if position.complete else _ANY_DAY
+        return Start(position, row["batch"], day, here, floor, today, tuple(row["rest"] or ()))
 
     async def snapshot(self) -> str:
         """Give the present snapshot as text; as long as it does not change, nothing was committed."""

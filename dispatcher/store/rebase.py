@@ -24,6 +24,7 @@ from dispatcher.core.ids import OutboxId, RunId
 from dispatcher.core.lanes import TAILED, Lane
 from dispatcher.core.snapshot import Position, Snapshot
 from dispatcher.store.backlog import Backlog
+from dispatcher.store.begun import read_begun
 from dispatcher.store.connection import Link
 from dispatcher.store.ledger import Ledger, MessageRow
 from dispatcher.store.outbox import outbox_row
@@ -148,23 +149,30 @@ class Rebase:
     ) -> None:
         """Write messages and deliveries of the rows that have none, and each lane's new position."""
         ledger = Ledger(changes, self._run_id)
+        newest: dict[Lane, asyncpg.Record] = {}
         batches: dict[Lane, int] = {}
         system_id = 0
         today = dt.date.min
         for lane in TAILED:
             row = await changes.fetchrow("tail_newest", lane)
             assert row is not None  # noqa: S101 - the query's left side always has one row
+            newest[lane] = row
             batches[lane] = row["batch"] or 0
             system_id, today = row["system_id_here"], row["today"]
 
         async def write(lane: Lane, messages: Sequence[MessageRow]) -> None:
             batches[lane] += 1
             await ledger.fan_out(lane, batches[lane], messages, position, system_id, today)
-            report.scheduled_events += len(messages)
+            report.scheduled_events += sum(not one.written for one in messages)
             report.scheduled_deliveries += sum(len(one.webhook_ids) for one in messages)
 
         collected: dict[Lane, list[MessageRow]] = {lane: [] for lane in TAILED}
-        deliveries = dict.fromkeys(TAILED, 0)
+        for lane, row in newest.items():
+            if row["rest"]:  # a fan-out that was begun ends here
+                found = await read_begun(changes, lane, row["outbox_id"], row["rest"])
+                found.message.claimed.extend([False] * len(row["rest"]))
+                collected[lane].append(found.message)
+        deliveries = {lane: sum(len(one.webhook_ids) for one in some) for lane, some in collected.items()}
         for day in days:
             async for lane, message in self._unread(changes, day, boundary):
                 collected[lane].append(message)

@@ -151,6 +151,10 @@ class Registry:
             )
         return stopped
 
+    def host_of(self, webhook_id: WebhookId) -> str:
+        """Give the host, and the port where it is given, that a webhook leads to."""
+        return self.webhooks[webhook_id].url.split("/", 3)[2]
+
     def ordering_of(self, webhook_id: WebhookId) -> Ordering:
         """Give the order in which a webhook is told of one subject."""
         webhook = self.webhooks.get(webhook_id)

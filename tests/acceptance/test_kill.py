@@ -23,6 +23,7 @@ async def killed_during_a_replay(url: str, directory: Path, seed: int, kills: in
         settings = {
             "DELIVERY__RETRY_DELAYS_S": RETRY_DELAYS_S,
             "DELIVERY__MAX_QUEUED": "200",  # so that deliveries also wait in the database
+            "TAIL__CHUNK_DELIVERIES": "1",  # so that kills come between the chunks of an event as well
         }
         async with daemons(url, directory, **settings) as house:
             daemon = await house.start()

@@ -163,7 +163,7 @@ async def asked(connection: asyncpg.Connection) -> dict[str, list[object]]:
         "tail_newest": [lane],
         "tail_range": [lane, newest["xid"], unread, None, 1000, newest["day"], 0],
         "tail_stragglers": [lane, [newest["xid"]], newest["xid"], unread, 1000, 0],
-        "unattempted": [[row["day"] for row in messages], [row["id"] for row in messages]],
+        "unattempted": [[row["day"] for row in messages], [row["id"] for row in messages], 1],
         "interrupt_claims": [1, [99], now - dt.timedelta(minutes=10), now],
         "status_unread": [lane, newest["xid"], unread, [], newest["day"], 0, 1000],
         "status_unattempted": [lane, unread // 10, [], [], 50],

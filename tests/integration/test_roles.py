@@ -226,7 +226,7 @@ async def test_daemon_rescues(database: Database, daemon: Login) -> None:
         await backlog.interrupt_deliveries(run_id, [dead], messages, now)
         await backlog.interrupt_claims(run_id, [dead], now - dt.timedelta(days=1), now)
         await backlog.runs_ended(run_id, [dead], "rescued")
-        assert 1 == len(await backlog.unattempted(messages))
+        assert 1 == len(await backlog.unattempted(run_id, messages))
         assert [(1, Kind.INTERRUPTED, State.PENDING)] == await one.facts(keys[0])
 
 

@@ -13,8 +13,9 @@ import pytest
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.lanes import Lane
 from dispatcher.daemon.doorbell import Doorbell
+from dispatcher.daemon.intake import Downstream
 from dispatcher.daemon.progress import Progress
-from dispatcher.daemon.tailer import Downstream, Tailer
+from dispatcher.daemon.tailer import Tailer
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.connection import INDEXED
 from dispatcher.store.connection import Database as Store

@@ -1,5 +1,6 @@
 -- routed_event: an event by its outbox id alone: one probe for each day that is kept
-select o.day, o.id, o.type, o.occurred_at, o.recorded_at, o.test, m.fan_out is not null as scheduled,
+select o.day, o.id, o.type, o.occurred_at, o.recorded_at, o.test,
+       m.fan_out is not null and not exists (select from fan_out_begun b where b.outbox_id = o.id) as scheduled,
        o.event_id, o.data::text as data_text,
        target.organization_id as target_organization_id, target.public_id as target_webhook,
        about.organization_id as about_organization_id,

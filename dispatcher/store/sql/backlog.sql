@@ -4,10 +4,12 @@ select batch, outbox_id, day, fan_out from message
  order by batch, outbox_id limit $4;
 
 -- unattempted: deliveries of these messages that have no fact, and the run that had taken each into memory
+-- But for those that run $3 has taken: of an event whose fan-out was begun before, it writes the rest.
 select d.day, d.outbox_id, d.webhook_id, d.run_id
   from unnest($1::date[], $2::bigint[]) as m (day, outbox_id)
   join delivery d on d.day = m.day and d.outbox_id = m.outbox_id
- where not exists (
+ where d.run_id is distinct from $3::bigint
+   and not exists (
     select from delivery_event e
      where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id);
 

@@ -66,8 +66,9 @@ select r.id, coalesce(p.step, 0) + 1, held.run_id, 'stopped', p.day, coalesce(p.
 insert into rebase (run_id, outbox_id) values ($1, $2);
 
 -- rebase_same_xids: repeat the newest position of lane $2 as this server's; none where it is already
-insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id)
-select p.day, p.lane, p.batch + 1, held.run_id, p.done, p.target, p.xid, p.outbox_id, here.system_identifier
+insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id, rest)
+select p.day, p.lane, p.batch + 1, held.run_id, p.done, p.target, p.xid, p.outbox_id, here.system_identifier,
+       p.rest
   from lease held
   cross join pg_control_system() as here
   cross join lateral (select * from tail_position where lane = $2 order by batch desc limit 1) p

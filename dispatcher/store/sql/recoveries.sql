@@ -65,6 +65,7 @@ select bound.last_id, bound.count, found.*
        and o.recorded_at >= $6 and o.recorded_at < $7
        and not exists (
         select from delivery d where d.day = o.day and d.outbox_id = o.id and d.webhook_id = $4)
+       and not exists (select from fan_out_begun b where b.outbox_id = o.id and $4 = any (b.rest))
   ) found on true
  order by found.outbox_id;
 

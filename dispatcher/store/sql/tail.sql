@@ -1,7 +1,7 @@
 -- tail_newest: how far a lane has been read, and where we are
 select here.system_identifier as system_id_here, current_date as today,
        pg_snapshot_xmax(pg_current_snapshot())::text as next_xid, p.batch, p.day, p.done::text as done_text,
-       p.target::text as target_text, p.xid::text as xid_text, p.outbox_id, p.system_id,
+       p.target::text as target_text, p.xid::text as xid_text, p.outbox_id, p.system_id, p.rest,
        coalesce(r.outbox_id, 0) as floor,
        p.batch is null and exists (
            select from outbox o
@@ -53,9 +53,16 @@ select rows.* from unnest($2::text[]::xid8[]) as ended (xid) cross join lateral 
 ) as rows
  order by rows.xid, rows.id limit $5;
 
+-- tail_begun: of lane $1, the message of event $2, whose fan-out was begun: one of the newest
+select m.day, m.outbox_id, m.batch, m.type, m.occurred_at, m.recorded_at, m.body, m.full_body, m.full_for,
+       m.fan_out, o.test, o.event_id, o.traceparent
+  from message m join outbox o on o.day = m.day and o.id = m.outbox_id
+ where m.lane = $1 and m.outbox_id = $2 order by m.batch desc limit 1;
+
 -- fan_out: messages, deliveries and the position, all or nothing, and only while run $1 leads
 -- Until the end of the statement nobody else takes the lead. $22 is part of what makes a batch unique, so
 -- whatever is to take the place of this one has to name the same day.
+-- Of an event that goes to very many, the webhooks that are not told yet ($23) stand beside the position.
 with held as materialized (
     select run_id from lease where run_id = $1 for key share
 ), messages as (
@@ -74,8 +81,9 @@ with held as materialized (
            as d (day, outbox_id, webhook_id, run_id), held
     on conflict do nothing
 )
-insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id)
-select $22, $2, $3, held.run_id, $15::text::pg_snapshot, $16::text::pg_snapshot, $17::text::xid8, $18, $19
+insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id, rest)
+select $22, $2, $3, held.run_id, $15::text::pg_snapshot, $16::text::pg_snapshot, $17::text::xid8, $18, $19,
+       $23::bigint[]
   from held returning batch;
 
 -- checkpoint_newest: up to which batch everything of a lane was attempted, and which webhooks wait

@@ -1,0 +1,101 @@
+"""Takes what a tail has routed into memory: room before it is written, a place in its lane afterwards.
+
+What finds no room is written all the same, and its webhook waits for it (`daemon/waiting.py`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dispatcher.core.ids import DeliveryKey
+from dispatcher.core.lanes import Admission, Lane, Payload, Pending
+from dispatcher.daemon.progress import Progress
+from dispatcher.daemon.shared import Shared
+from dispatcher.daemon.waiting import Waiting
+from dispatcher.store.ledger import MessageRow
+from dispatcher.store.registry import Webhook
+from dispatcher.telemetry.traces import Event
+
+
+@dataclass(frozen=True)
+class Downstream:
+    """Where what a tail reads goes on to."""
+
+    waiting: Waiting
+    progress: Progress
+    pushed: Callable[[], None]  # something was queued
+    stopped: Callable[[list[Webhook]], None]  # these webhooks are active no longer
+
+
+class Intake:
+    """The intake of one lane, in one run."""
+
+    def __init__(self, shared: Shared, lane: Lane, downstream: Downstream) -> None:
+        self._lane = lane
+        self._lanes = shared.lanes
+        self._order = shared.order
+        self._waiting = downstream.waiting
+        self._progress = downstream.progress
+        self._pushed = downstream.pushed
+        self._traces = shared.process.traces
+        self._metrics = shared.metrics.lanes[lane.name.lower()]
+
+    def admit(self, message: MessageRow) -> None:
+        """Reserve room for each delivery of a message, and note in `claimed` which have found some."""
+        for webhook_id in message.webhook_ids:
+            message.claimed.append(
+                not self._waiting.waits(self._lane, webhook_id)
+                # What an event revises may be among the alerts that wait.
+                and not (self._lane is Lane.EVENT and self._waiting.waits(Lane.ALERT, webhook_id))
+                and self._lanes.admit(
+                    self._lane,
+                    DeliveryKey(message.day, message.outbox_id, webhook_id),
+                    len(message.body_for(webhook_id)),
+                )
+                is Admission.ADMITTED
+            )
+
+    def give_up(self, messages: Sequence[MessageRow]) -> None:
+        """Free the room of messages that were not written."""
+        for message in messages:
+            for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True):
+                if claimed:
+                    key = DeliveryKey(message.day, message.outbox_id, webhook_id)
+                    self._lanes.give_up(self._lane, key, len(message.body_for(webhook_id)))
+
+    def queue(self, messages: Sequence[MessageRow], batch: int, *, complete: bool = True) -> None:
+        """Queue what was written; `batch`: of the messages, `complete`: no chunk of them follows."""
+        claimed_count = deliveries = 0
+        for message in messages:
+            payloads: dict[int, Payload] = {}  # by the body that it holds
+            deliveries += len(message.webhook_ids)
+            for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True):
+                if claimed:
+                    claimed_count += 1
+                    key = DeliveryKey(message.day, message.outbox_id, webhook_id)
+                    body = message.body_for(webhook_id)
+                    payload = payloads.get(id(body))
+                    if payload is None:
+                        payload = Payload(
+                            message.type, body, message.recorded_at, message.traceparent, test=message.test
+                        )
+                        payloads[id(body)] = payload
+                    self._order.push(Pending(key, self._lane, payload, batch=batch))
+                else:
+                    self._waiting.mark(self._lane, webhook_id, message.outbox_id)
+        self._progress.opened(self._lane, batch, claimed_count)
+        self._metrics.deliveries.inc(deliveries)
+        if complete:
+            now = dt.datetime.now(dt.UTC)
+            for message in messages:
+                self._metrics.fanned_out_s.observe((now - message.recorded_at).total_seconds())
+                if self._traces is not None:
+                    event = Event(
+                        message.day, message.outbox_id, message.type, message.recorded_at, message.traceparent
+                    )
+                    self._traces.fanned_out(event, self._lane, message.deliveries, now)
+            self._metrics.messages.inc(len(messages))
+        if claimed_count:
+            self._pushed()
