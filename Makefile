@@ -68,6 +68,10 @@ docs: setup ## Build the documentation into site/, every link checked, to be rea
 sbom: setup ## Write dist/sbom.json: every locked package, for scanners
 	@$(bin)/python packages/build_sbom.py
 
+.PHONY: audit
+audit: setup ## Compare what is locked with a copy of the advisories (ADVISORIES=folder or archive, OSV)
+	@$(bin)/python packages/audit.py $(or $(ADVISORIES),$(error ADVISORIES= names the copy: see SECURITY.md)) $(ARGS)
+
 .PHONY: lock
 lock: ## Renew requirements.lock (needs uv; UPGRADE=1 takes newer versions)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
