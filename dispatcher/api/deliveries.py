@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dispatcher.api.delivery_shapes import attempt_shape, delivery_shape
+from dispatcher.api.delivery_shapes import delivery_shape, detail_shape
 from dispatcher.api.form import NoFields
 from dispatcher.api.moments import read_moment
 from dispatcher.api.problems import Detail, Problem, conflict, invalid_request, not_found
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 async def list_all(call: Call) -> Answer | Problem:
-    """Give a page of a webhook's deliveries, the newest first."""
-    webhook = await find(call)
+    """Give a page of a webhook's deliveries, the newest first; of a deleted one too."""
+    webhook = await find(call, deleted=True)
     if isinstance(webhook, Problem):
         return webhook
     form = call.query
@@ -67,20 +67,12 @@ async def list_all(call: Call) -> Answer | Problem:
 
 
 async def show(call: Call) -> Answer | Problem:
-    """Give one delivery with its payload and everything that happened to it."""
-    named = await _find_delivery(call)
+    """Give one delivery with its payload and everything that happened to it; of a deleted webhook too."""
+    named = await _find_delivery(call, deleted=True)
     if isinstance(named, Problem):
         return named
     webhook, found = named
-    shown = delivery_shape(found.delivery, call.context.ids, webhook.public_id)
-    return Answer(
-        data=DeliveryDetail(
-            **msgspec.structs.asdict(shown),
-            payload=msgspec.Raw(found.body),
-            payload_bytes=len(found.body),
-            attempts=[attempt_shape(fact) for fact in found.facts],
-        )
-    )
+    return Answer(data=detail_shape(found, call.context.ids, webhook.public_id))
 
 
 async def send_test(call: Call) -> Answer | Problem:
@@ -125,8 +117,10 @@ async def redeliver(call: Call) -> Answer | Problem:
     return Answer(202, shown, headers={"Location": f"/v1/webhooks/{webhook.public_id}/deliveries/{shown.id}"})
 
 
-async def _find_delivery(call: Call) -> tuple[webhooks.Webhook, history.FullDelivery] | Problem:
-    webhook = await find(call)
+async def _find_delivery(
+    call: Call, *, deleted: bool = False
+) -> tuple[webhooks.Webhook, history.FullDelivery] | Problem:
+    webhook = await find(call, deleted=deleted)
     if isinstance(webhook, Problem):
         return webhook
     key = call.context.ids.decode(call.path["delivery_id"])

@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dispatcher.api.shapes import Attempt, AttemptError, AttemptRequest, AttemptResponse, Delivery, Timings
+from dispatcher.api.shapes import (
+    Attempt,
+    AttemptError,
+    AttemptRequest,
+    AttemptResponse,
+    Delivery,
+    DeliveryDetail,
+    Fact,
+    Timings,
+)
+from dispatcher.core.delivery import CLOSING
 
 if TYPE_CHECKING:
+    from dispatcher.api.vocabulary import AttemptKind
     from dispatcher.core.ids import DeliveryIds
     from dispatcher.store import history
 
@@ -31,15 +42,31 @@ def delivery_shape(row: history.Delivery, ids: DeliveryIds, webhook_id: str) -> 
     )
 
 
-def attempt_shape(fact: history.Fact) -> Attempt:
-    """Give one thing that happened."""
+def detail_shape(found: history.FullDelivery, ids: DeliveryIds, webhook_id: str) -> DeliveryDetail:
+    """Give a delivery with everything that happened to it; `webhook_id` is its webhook's public id."""
+    asked = {fact.attempt_no: fact for fact in found.facts if fact.kind == "requested"}
+    return DeliveryDetail(
+        **msgspec.structs.asdict(delivery_shape(found.delivery, ids, webhook_id)),
+        reason=_reason(found),
+        payload=msgspec.Raw(found.body),
+        payload_bytes=len(found.body),
+        attempts=[
+            _attempt(fact, fact.kind, asked.get(fact.attempt_no))
+            for fact in found.facts
+            if fact.kind in ("attempted", "interrupted")
+        ],
+        facts=[_fact(fact, asked.get(fact.attempt_no)) for fact in found.facts],
+    )
+
+
+def _attempt(fact: history.Fact, kind: AttemptKind, asked: history.Fact | None) -> Attempt:
     request = None
     if fact.request_headers is not None:
         request = AttemptRequest(_headers(fact.request_headers))
     return Attempt(
         number=fact.attempt_no,
-        kind=fact.kind,
-        trigger=fact.trigger,
+        kind=kind,
+        trigger=_trigger(fact, asked),
         recorded_at=fact.recorded_at,
         started_at=fact.started_at,
         duration_ms=fact.duration_ms,
@@ -49,10 +76,36 @@ def attempt_shape(fact: history.Fact) -> Attempt:
         error=_error(fact.error_class, fact.error_message),
         response=_response(fact),
         reason=fact.reason,
-        actor=fact.actor,
+        actor=None if asked is None else asked.actor,
         next_attempt_at=fact.next_attempt_at,
         timings=_timings(fact),
     )
+
+
+def _fact(fact: history.Fact, asked: history.Fact | None) -> Fact:
+    return Fact(
+        number=fact.attempt_no,
+        kind=fact.kind,
+        trigger=_trigger(fact, asked),
+        recorded_at=fact.recorded_at,
+        reason=fact.reason,
+        actor=fact.actor,
+        next_attempt_at=fact.next_attempt_at,
+    )
+
+
+def _reason(found: history.FullDelivery) -> str | None:
+    if found.delivery.state != "cancelled":
+        return None
+    return next((fact.reason for fact in reversed(found.facts) if fact.kind in CLOSING), None)
+
+
+def _trigger(fact: history.Fact, asked: history.Fact | None) -> history.Trigger | None:
+    """Give what set the attempt off: a retry that somebody asked for before its time is `manual`.
+
+    In the facts it stays the retry that it is, which uses up its place in the schedule.
+    """
+    return "manual" if asked is not None and asked.trigger == "retry" else fact.trigger
 
 
 def _response(fact: history.Fact) -> AttemptResponse | None:

@@ -105,9 +105,21 @@ _EXAMPLES: Final[Mapping[Any, msgspec.Struct]] = {
     shapes.Delivery: _DELIVERED,
     shapes.DeliveryDetail: shapes.DeliveryDetail(
         **msgspec.structs.asdict(_DELIVERED),
+        reason=None,
         payload=msgspec.Raw(_BODY),
         payload_bytes=len(_BODY),
         attempts=[_ATTEMPT],
+        facts=[
+            shapes.Fact(
+                number=_ATTEMPT.number,
+                kind=_ATTEMPT.kind,
+                trigger=_ATTEMPT.trigger,
+                recorded_at=_ATTEMPT.recorded_at,
+                reason=_ATTEMPT.reason,
+                actor=_ATTEMPT.actor,
+                next_attempt_at=_ATTEMPT.next_attempt_at,
+            )
+        ],
     ),
     shapes.Recovery: shapes.Recovery(
         id=_RECOVERY,

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from dispatcher.api.vocabulary import (
+    AttemptKind,
     Certificates,
     Coalesce,
     Cursor,
@@ -237,10 +238,10 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened to a delivery: an attempt, or a request or cancellation of one."""
+    """One request that left, or may have left."""
 
     number: int
-    kind: FactKind
+    kind: AttemptKind
     trigger: FactTrigger | None
     recorded_at: Timestamp
     started_at: Timestamp | None
@@ -250,18 +251,32 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     status_code: int | None
     error: AttemptError | None
     response: AttemptResponse | None
-    reason: str | None
+    reason: str | None  # of an interruption
     actor: str | None  # the API key that asked for it
     next_attempt_at: Timestamp | None
     timings: Timings | None
 
 
-class DeliveryDetail(Delivery, frozen=True, kw_only=True):
-    """A delivery with its payload and everything that happened to it."""
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened to a delivery, attempts included."""
 
+    number: int
+    kind: FactKind
+    trigger: FactTrigger | None
+    recorded_at: Timestamp
+    reason: str | None
+    actor: str | None  # the API key that asked for the attempt
+    next_attempt_at: Timestamp | None
+
+
+class DeliveryDetail(Delivery, frozen=True, kw_only=True):
+    """A delivery with its payload, every attempt, and everything else that happened to it."""
+
+    reason: str | None  # of a cancellation
     payload: msgspec.Raw
     payload_bytes: int
     attempts: list[Attempt]
+    facts: list[Fact]
 
 
 class EventType(msgspec.Struct, frozen=True, kw_only=True):

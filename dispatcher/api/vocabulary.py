@@ -37,6 +37,10 @@ Status: TypeAlias = Annotated[history.State, Meta(description="The state of a de
 FactKind: TypeAlias = Annotated[
     history.Kind, Meta(description="What happened: an attempt, or what was said about one")
 ]
+AttemptKind: TypeAlias = Annotated[
+    Literal["attempted", "interrupted"],
+    Meta(description="interrupted: the dispatcher was cut off, and the request may have arrived"),
+]
 FactTrigger: TypeAlias = Annotated[history.Trigger, Meta(description="Why the attempt was made")]
 WebhookState: TypeAlias = Annotated[webhooks.HealthState, Meta(description="A webhook's health in a word")]
 Include: TypeAlias = Annotated[

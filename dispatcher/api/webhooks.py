@@ -158,10 +158,11 @@ async def rotate_secret(call: Call) -> Answer | Problem:
     return Answer(data=RotatedSecret(webhook_id, secret, takes_over_at))
 
 
-async def find(call: Call) -> webhooks.Webhook | Problem:
-    """Give the webhook that the path names, if it is the organization's."""
+async def find(call: Call, *, deleted: bool = False) -> webhooks.Webhook | Problem:
+    """Give the webhook that the path names, if it is the organization's; a deleted one where asked for."""
+    context, organization_id = call.context, call.key.organization_id
     found = await webhooks.get(
-        call.context.database, call.context.vault, call.key.organization_id, call.path["webhook_id"]
+        context.database, context.vault, organization_id, call.path["webhook_id"], deleted=deleted
     )
     return found or not_found("webhook")
 

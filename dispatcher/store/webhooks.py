@@ -156,10 +156,15 @@ async def page(
     return [_webhook(row, health[row["id"]], vault) for row in rows], total
 
 
-async def get(database: Database, vault: Vault, organization_id: int, webhook_id: str) -> Webhook | None:
-    """Give one webhook by its public id, None where the organization has no such one."""
+async def get(
+    database: Database, vault: Vault, organization_id: int, webhook_id: str, *, deleted: bool = False
+) -> Webhook | None:
+    """Give one webhook by its public id, None where the organization has no such one.
+
+    `deleted`: one that was deleted, too, for its history.
+    """
     async with database.acquire() as connection:
-        row = await connection.fetchrow(QUERIES["webhook"], organization_id, webhook_id)
+        row = await connection.fetchrow(QUERIES["webhook"], organization_id, webhook_id, deleted)
         if row is None:
             return None
         health = await _health(connection, [row["id"]])

@@ -117,20 +117,19 @@ async def test_a_delivery_is_attempted_again_on_request(database: Database, tmp_
             one.header("x-grillo-signature-next") is not None for one in requests
         ]
         assert 2 == len((requests[-1].header("webhook-signature") or "").split())
-        made = [(one["kind"], one["trigger"]) for one in shown["attempts"]]
+        assert ["first", "manual", "manual", "manual"] == [one["trigger"] for one in shown["attempts"]]
+        made = [(one["kind"], one["trigger"]) for one in shown["facts"]]
         assert [
             ("attempted", "first"),
-            ("requested", "retry"),
-            ("attempted", "retry"),
+            ("requested", "manual"),
+            ("attempted", "manual"),
             ("requested", "manual"),
             ("attempted", "manual"),
             ("requested", "manual"),
             ("attempted", "manual"),
         ] == made
         assert {"127.0.0.1"} == {
-            one["address"].rpartition(":")[0] or one["address"]
-            for one in shown["attempts"]
-            if one["kind"] == "attempted"
+            one["address"].rpartition(":")[0] or one["address"] for one in shown["attempts"]
         }
         daemon.terminate()
         assert 0 == await daemon.ended(), daemon.last_words()
@@ -198,7 +197,7 @@ async def test_a_window_is_recovered_across_a_kill(database: Database, tmp_path:
             listed = await ask("GET", f"{path}/deliveries?event=sensor.online&limit=1")
             detail = await ask("GET", f"{path}/deliveries/{listed[0]['id']}")
             assert ("requested", "recover", 1) == tuple(
-                detail["attempts"][0][name] for name in ("kind", "trigger", "number")
+                detail["facts"][0][name] for name in ("kind", "trigger", "number")
             )
             assert "recover" == detail["attempts"][-1]["trigger"] or len(detail["attempts"]) > 2
             await connection.close()

@@ -240,7 +240,7 @@ async def test_a_delivery_shows_everything_that_happened(api: Management, webhoo
         shown["attempt_count"],
         shown["status_code"],
     )
-    first, crashed, asked, last = shown["attempts"]
+    first, crashed, last = shown["attempts"]
     assert first == {
         "number": 1,
         "kind": "attempted",
@@ -269,9 +269,16 @@ async def test_a_delivery_shows_everything_that_happened(api: Management, webhoo
             "total_ms": 12.5,
         },
     }
-    assert [(2, "interrupted", "retry", "crash", None), (3, "requested", "manual", None, "key_x")] == [
-        (one["number"], one["kind"], one["trigger"], one["reason"], one["actor"]) for one in (crashed, asked)
+    assert [
+        (1, "attempted", "first", None, None),
+        (2, "interrupted", "retry", "crash", None),
+        (3, "requested", "manual", None, "key_x"),
+        (3, "attempted", "manual", None, None),
+    ] == [(one["number"], one["kind"], one["trigger"], one["reason"], one["actor"]) for one in shown["facts"]]
+    assert [(2, "interrupted", None), (3, "attempted", "key_x")] == [
+        (one["number"], one["kind"], one["actor"]) for one in (crashed, last)
     ]
+    assert shown["reason"] is None
     assert len(payload.encode()) == shown["payload_bytes"]
     assert (None, None) == (crashed["request"], crashed["response"])
     assert b"\xff\x00" == base64.b64decode(last["response"]["body_base64"])
@@ -279,6 +286,29 @@ async def test_a_delivery_shows_everything_that_happened(api: Management, webhoo
         last["response"]["body"],
         last["response"]["truncated"],
     )
+
+
+async def test_a_cancelled_delivery_says_why(api: Management, webhook: str, past: Past) -> None:
+    """What was not attempted is no attempt; the history of a deleted webhook stays readable, nothing else."""
+    key = await past.delivery()
+    await past.attempt(key, 1, 500, state="pending", next_attempt_at=NOW)
+    await past.fact(key, 2, 1, kind="cancelled", state="cancelled", reason="webhook deleted")
+    path = f"/v1/webhooks/{webhook}/deliveries"
+    name = await delivery_id(past.connection, key)
+    assert (await api.ask("DELETE", f"/v1/webhooks/{webhook}")).status == 204
+    shown = (await api.ask("GET", f"{path}/{name}")).data
+    assert ("cancelled", "webhook deleted", 1) == (
+        shown["status"],
+        shown["reason"],
+        shown["attempt_count"],
+    )
+    assert ([1], ["attempted", "cancelled"]) == (
+        [one["number"] for one in shown["attempts"]],
+        [one["kind"] for one in shown["facts"]],
+    )
+    assert [name] == await listed(api, webhook, "?status=cancelled")
+    for method, gone in (("GET", ""), ("POST", "/test"), ("POST", f"/deliveries/{name}/redeliver")):
+        assert (await api.ask(method, f"/v1/webhooks/{webhook}{gone}")).status == 404
 
 
 @pytest.mark.parametrize("name", ["dlv_x", "whk_x", "dlv_" + "0" * 26, "dlv_" + "z" * 26, "%00", "%FF"])
@@ -303,7 +333,7 @@ async def test_a_test_is_a_delivery_at_once(
     assert f"/v1/webhooks/{webhook}/deliveries/{sent['id']}" == reply.headers["Location"]
     shown = (await api.ask("GET", reply.headers["Location"])).data
     assert sent == {name: shown[name] for name in sent}
-    assert [] == shown["attempts"]
+    assert ([], []) == (shown["attempts"], shown["facts"])
     assert ("webhook.test", True, webhook) == (
         shown["payload"]["type"],
         shown["payload"]["test"],

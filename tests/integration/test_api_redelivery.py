@@ -101,7 +101,7 @@ async def test_what_is_over_is_attempted_once_more(api: Management, past: Past) 
             assert "due" == await heard.get()
         detail = (await api.ask("GET", reply.headers["Location"])).data
         actor = await past.connection.fetchval("select public_id from api_key")
-        assert (actor, "requested") == (detail["attempts"][-1]["actor"], detail["attempts"][-1]["kind"])
+        assert (actor, "requested") == (detail["facts"][-1]["actor"], detail["facts"][-1]["kind"])
 
 
 async def test_asking_twice_is_asking_once(api: Management, past: Past) -> None:
@@ -127,6 +127,13 @@ async def test_a_pending_retry_is_not_doubled(api: Management, past: Past) -> No
         assert "pending" == shown["status"]
         assert dt.datetime.fromisoformat(shown["next_attempt_at"]) < later
     assert [(2, "pending", "retry", 1)] == await requests(past, key)
+    await past.attempt(key, 2, 500, trigger="retry", state="pending", next_attempt_at=later, failures=2)
+    webhook = await past.connection.fetchval("select public_id from webhook")
+    name = await delivery_id(past.connection, key)
+    shown = (await api.ask("GET", f"/v1/webhooks/{webhook}/deliveries/{name}")).data
+    assert [("first", False), ("manual", True)] == [
+        (one["trigger"], one["actor"] is not None) for one in shown["attempts"]
+    ]
 
 
 async def test_what_is_attempted_anyway_is_left_alone(api: Management, past: Past) -> None:

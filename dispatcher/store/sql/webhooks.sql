@@ -23,12 +23,12 @@ select count(*) from webhook where organization_id = $1 and deleted_at is null
    and ($2::text is null or strpos(lower(public_id || ' ' || url || ' ' || description), lower($2)) > 0)
    and ($3::boolean is null or active = $3);
 
--- webhook: one webhook of an organization
+-- webhook: one webhook of an organization; one that was deleted only where $3
 select id, public_id, url, events, network_ids, description, filter::text as filter, payload, ordering,
        "coalesce", max_age_s, settle_s, rate_limit_per_s, headers, ca_certificates, active, disabled_reason,
        created_at, updated_at,
        case when next_secret_at > now() then next_secret_at end as next_secret_at
-  from webhook where organization_id = $1 and public_id = $2 and deleted_at is null;
+  from webhook where organization_id = $1 and public_id = $2 and ($3 or deleted_at is null);
 
 -- webhook_for_update: the same, held until the transaction ends
 select id, public_id, url, events, network_ids, description, filter::text as filter, payload, ordering,
