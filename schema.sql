@@ -98,8 +98,8 @@ create table event_type (
                 check (name ~ '^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$' and length(name) <= 100),
     description text not null check (description <> ''),
     lane        smallint not null default 1 check (lane between 0 and 2),  -- 0 alert, 1 event, 2 routine
-    fields      json not null,
-    sample      json not null,
+    fields      json not null default '{}',
+    sample      json not null,  -- made of the fields where none is given
     built_in    boolean not null default false,
     -- The rule that `fields` amounts to, compiled once: one operator decides about a row (measured: a
     -- loop over the fields costs a producer a tenth of its rate).
@@ -176,6 +176,22 @@ begin
     return null;
 end $$;
 
+-- An example of `data` that fits the fields.
+create function event_sample(type_fields json) returns json
+    language sql immutable set search_path = pg_catalog, public as $$
+    select coalesce(json_object_agg(key, case regexp_replace(value, '(\||\?).*$', '')
+               when 'string' then to_json(key)
+               when 'number' then '1.5'
+               when 'integer' then '1'
+               when 'boolean' then 'true'
+               when 'object' then '{}'
+               when 'array' then '[]'
+               when 'timestamp' then '"2024-01-15T14:32:50Z"'
+               when 'latitude' then '37.7749'
+               when 'longitude' then '-122.4194' end::json), '{}')
+      from json_each_text(type_fields)
+$$;
+
 create function event_type_compile() returns trigger
     language plpgsql set search_path = pg_catalog, public as $$
 declare
@@ -189,6 +205,7 @@ begin
     select string_agg(event_field_rule(key, coalesce(value, 'null')), ' && ') into rules
       from json_each_text(new.fields);
     new.rule := concat_ws(' && ', '$.type() == "object"', rules)::jsonpath;
+    new.sample := coalesce(new.sample, event_sample(new.fields));
     problem := event_data_problem(new.name, new.fields, new.sample::jsonb);
     if problem is not null then
         raise exception 'sample: does not fit the fields: %', problem

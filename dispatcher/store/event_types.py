@@ -57,11 +57,14 @@ async def add(
     *,
     description: str,
     fields: Mapping[str, str],
-    sample: Mapping[str, Any],
+    sample: Mapping[str, Any] | None,
     lane: int = 1,
     actor: str | None = None,
 ) -> bool:
-    """Register a type; false where the name is taken. Raises `OperatorError` for what does not fit."""
+    """Register a type; false where the name is taken. Raises `OperatorError` for what does not fit.
+
+    Without `sample` the database makes one of the fields.
+    """
     try:
         async with database.acquire() as connection, connection.transaction():
             added = await connection.fetchval(
@@ -70,7 +73,7 @@ async def add(
                 description,
                 lane,
                 msgspec.json.encode(fields).decode(),
-                msgspec.json.encode(sample).decode(),
+                None if sample is None else msgspec.json.encode(sample).decode(),
             )
             if added is None:
                 return False

@@ -125,13 +125,13 @@ async def add_event_type(
     *,
     description: str,
     fields: Sequence[str],
-    sample: str,
+    sample: str | None,
     priority: str,
     as_json: bool = False,
 ) -> int:
     """Register an event type; `fields` as `name:kind`, `sample` as JSON or the path of a file of it."""
     wanted = _fields(fields)
-    example = _sample(sample)
+    example = None if sample is None else _sample(sample)
     async with open_database(config) as database:
         added = await event_types.add(
             database,

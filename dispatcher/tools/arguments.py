@@ -137,7 +137,9 @@ def _add_administration(commands: _Commands) -> None:
         help="a field that `data` must have; repeatable. Kinds: string, number, integer, boolean, object, "
         "array, timestamp, latitude, longitude; `|null` behind it: or null; `?`: or null or absent",
     )
-    add.add_argument("--sample", required=True, metavar="FILE|JSON", help="an example of `data`")
+    add.add_argument(
+        "--sample", metavar="FILE|JSON", help="an example of `data` (default: one is made of the fields)"
+    )
     add.add_argument(
         "--priority",
         choices=tuple(PRIORITIES),

@@ -106,6 +106,9 @@ async def test_an_event_type_can_be_added_and_used(database: Database, tmp_path:
     assert types["event.detected"]["built_in"]
     assert "station.moved  " in (await run("event-type", "list", url=database.url)).out
 
+    bare = await run("event-type", "add", "quarry.blast", *about[:2], url=database.url)
+    assert 0 == bare.status, bare.err
+
     emitted = await run(
         "emit", "station.moved", url=database.url, stdin='{"station_code":"A"}\n{"distance_m":1}'
     )

@@ -150,6 +150,35 @@ async def test_registration_is_checked(connection: asyncpg.Connection) -> None:
     assert "lane" in await registered("c.d", lane=3)
 
 
+async def test_a_sample_is_made_of_the_fields(connection: asyncpg.Connection) -> None:
+    """A name and a description suffice; a type without a sample has one that fits, for tests and the API."""
+    kinds = (
+        "string",
+        "number",
+        "integer",
+        "boolean",
+        "object",
+        "array",
+        "timestamp",
+        "latitude",
+        "longitude",
+    )
+    fields = {
+        f"{kind}{number}": kind + end for number, end in enumerate(("", "|null", "?")) for kind in kinds
+    }
+    await connection.execute(
+        "insert into event_type (name, description, fields) values ('a.b', 'x', $1)", json.dumps(fields)
+    )
+    await connection.execute("insert into event_type (name, description) values ('a.c', 'x')")
+    samples = dict(
+        await connection.fetch("select name, sample::text from event_type where name in ('a.b', 'a.c')")
+    )
+    assert list(fields) == list(json.loads(samples["a.b"]))
+    assert {} == json.loads(samples["a.c"])
+    for name, sample in samples.items():
+        assert ACCEPTED == await problem(connection, sample, name)
+
+
 async def test_changed_rule_applies_from_then_on(connection: asyncpg.Connection) -> None:
     """An operator who asks for another field gets it from the next event."""
     blast = (
