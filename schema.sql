@@ -116,7 +116,8 @@ declare
     test text;
 begin
     test := case base
-        when 'string' then format('(%s.type() == "string" && %s != "")', path, path)
+        -- Empty only where it may be absent: no alert is held back for a description that is empty.
+        when 'string' then format('(%1$s.type() == "string"' || case when kind like '%?' then '' else ' && %1$s != ""' end || ')', path)
         when 'number' then format('%s.type() == "number"', path)
         when 'integer' then format('(%s.type() == "number" && %s.floor() == %s)', path, path, path)
         when 'boolean' then format('%s.type() == "boolean"', path)
@@ -163,7 +164,7 @@ begin
         end if;
         got := left((data -> field)::text, 60);
         return format('data.%s: expected %s%s, got %s', field, case base
-            when 'string' then 'a string that is not empty'
+            when 'string' then 'a string' || case when kind like '%?' then '' else ' that is not empty' end
             when 'integer' then 'a whole number'
             when 'object' then 'an object'
             when 'array' then 'an array'

@@ -47,6 +47,8 @@ def data_schema(fields: Mapping[str, str]) -> dict[str, Any]:
 def _property(kind: str) -> dict[str, Any]:
     base = kind.removesuffix("?").removesuffix("|null")
     found = dict(_KINDS[base])
+    if kind.endswith("?"):
+        found.pop("minLength", None)  # what may be absent may be empty
     if base != kind:
         found["type"] = [found["type"], "null"]
     return found

@@ -34,7 +34,9 @@ TIMESTAMPS: Final = {"origin_time", "last_seen", "failing_since"}
 def wrong_values(value: object, name: str) -> Sequence[object]:
     """Give values of other JSON types than a field's: each of them in the place of a right one."""
     if isinstance(value, str):
-        wrong: list[object] = [17, True, [value], {"a": value}, ""]
+        wrong: list[object] = [17, True, [value], {"a": value}]
+        if name not in MAY_BE_ABSENT:
+            wrong.append("")
         return [*wrong, "yesterday"] if name in TIMESTAMPS else wrong
     if isinstance(value, dict):
         return ["text", 17, True, [value]]
@@ -99,11 +101,13 @@ async def test_nothing_in_the_way_of_a_real_first_solution(connection: asyncpg.C
     """No magnitude, a depth above sea level, an unheard-of magnitude type, fields that nobody knows."""
     cases = {
         "no magnitude": (detected(magnitude=None, magnitude_type=None, location_description=None), ACCEPTED),
+        "empty texts": (detected(magnitude_type="", location_description="", network_id=""), ACCEPTED),
         "above sea level": (detected(depth_km=-3.4), ACCEPTED),
         "of any type": (detected(magnitude_type="Mwpd"), ACCEPTED),
         "extra fields": (detected(nested={"a": [1, {"b": None}]}, note="", more=[]), ACCEPTED),
     }
     assert {} == await misjudged(connection, cases)
+    assert not await connection.fetchval("select count(*) from outbox where network_id = ''")
 
 
 async def test_coordinates(connection: asyncpg.Connection) -> None:
