@@ -22,6 +22,7 @@ from pymdownx.slugs import slugify
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 START: Final = "README.md"
+FRENCH: Final = "docs/fr"
 DECISIONS: Final = "docs/decisions/index.md"  # made here
 SECTIONS: Final = {
     "Documentation": "docs/*.md",
@@ -52,6 +53,8 @@ def site_of(target: Path, root: Path = ROOT) -> None:
         # As GitHub makes anchors, and as the links here are written.
         config.mdx_configs["toc"]["slugify"] = slugify(case="lower")
         build(config)
+    for page in target.joinpath(FRENCH).glob("*.html"):  # the theme knows one language
+        page.write_text(page.read_text("utf-8").replace('<html lang="en"', '<html lang="fr"', 1), "utf-8")
 
 
 def lay_out(pages: Path, root: Path) -> list[Any]:

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
@@ -148,7 +149,10 @@ _canonical: Final = _CanonicalLines()
 
 
 class _InOrder:
-    """The stream of all other lines: what was gathered before one of them is written before it."""
+    """The stream of all other lines: what was gathered before one of them is written before it.
+
+    Not where another thread speaks, such as an exporter of traces: what is gathered belongs to the loop's.
+    """
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -156,7 +160,8 @@ class _InOrder:
 
     def write(self, line: bytes) -> None:
         """Write a line."""
-        _canonical.flush()
+        if threading.current_thread() is threading.main_thread():
+            _canonical.flush()
         self._out.write(line)
 
 

@@ -34,6 +34,9 @@ def test_the_site_is_whole_and_needs_nothing_from_elsewhere(tmp_path: Path) -> N
         for page in pages
     }
     assert set() == {page for page in expected if not (tmp_path / page).is_file()}
+    for page in ("docs/index.html", "docs/fr/filtres.html"):  # read aloud in the language that it is in
+        language = "fr" if "fr/" in page else "en"
+        assert f'<html lang="{language}"' in (tmp_path / page).read_text("utf-8")
     loaded = {
         f"{path.relative_to(tmp_path)}: {found[0]}"
         for path in tmp_path.rglob("*")

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -148,3 +149,15 @@ async def test_canonical_lines_are_gathered_and_stay_in_order(out: io.BytesIO) -
     assert expected == [json.loads(line)["event"] for line in out.getvalue().splitlines()]
     await wait_for(lambda: 4 == len(lines(out)), "the gathered line")
     assert 3 == json.loads(out.getvalue().splitlines()[-1])["attempt"]
+
+
+async def test_another_thread_leaves_gathered_lines_alone(out: io.BytesIO) -> None:
+    """They are the loop's: taken away from two sides one could be lost."""
+    log.configure(Log(), out, {})
+    log.canonical_line("attempt", {"attempt": 1})
+    thread = threading.Thread(target=logging.getLogger("exporter").warning, args=("queue full",))
+    thread.start()
+    thread.join()
+    assert ["queue full"] == [line["event"] for line in lines(out)]
+    await wait_for(lambda: 2 == len(lines(out)), "the gathered line")
+    assert "attempt" == lines(out)[1]["event"]
