@@ -82,7 +82,9 @@ class Traces:
         """Report an event, from its INSERT until its deliveries were durable."""
         with _spared():
             trace = self._ids.event(event.day, event.outbox_id, event.traceparent)
-            self._export(
+            if not trace.span.sampled:
+                return
+            self._exporter.export(
                 FinishedSpan(
                     name=f"fan-out {event.type}",
                     span=trace.span,
@@ -111,7 +113,9 @@ class Traces:
         """Report an attempt and what came of it."""
         with _spared():
             span, event = self._attempt(pending)
-            self._export(
+            if not span.sampled:
+                return
+            self._exporter.export(
                 FinishedSpan(
                     name=f"attempt {pending.payload.type}",
                     span=span,
@@ -123,10 +127,6 @@ class Traces:
                     failed=error_class(outcome) is not None,
                 )
             )
-
-    def _export(self, finished: FinishedSpan) -> None:
-        if finished.span.sampled:
-            self._exporter.export(finished)
 
     def _attempt(self, pending: Pending) -> tuple[Span, EventTrace]:
         key: DeliveryKey = pending.key
