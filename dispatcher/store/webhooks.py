@@ -14,6 +14,7 @@ import msgspec
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId, public_id
 from dispatcher.core.ordering import Ordering
 from dispatcher.store.accounts import write_audit
+from dispatcher.store.attempts import follow_indexes
 from dispatcher.store.queries import QUERIES
 from dispatcher.store.vault import sealing
 
@@ -289,7 +290,11 @@ async def send_test(
 
 
 async def _health(connection: asyncpg.Connection, ids: Sequence[int]) -> dict[int, Health]:
-    rows = await connection.fetch(QUERIES["webhook_health"], ids)
+    async with connection.transaction():
+        # Statistics of an hour ago make the planner sort what a busy webhook has answered since (measured:
+        # 180 ms instead of 0.05 at 100,000 attempts).
+        await follow_indexes(connection)
+        rows = await connection.fetch(QUERIES["webhook_health"], ids)
     return {
         row["id"]: Health(row["failing_since"], row["last_success_at"], row["last_attempt_at"])
         for row in rows

@@ -190,6 +190,31 @@ async def test_webhook_that_is_stuck_holds_up_nobody(one: Parts) -> None:
     assert 8 == one.lanes.held
 
 
+async def test_revisions_follow_their_alerts(one: Parts) -> None:
+    """What waits behind a webhook's alerts has its turn as soon as none of those is left to be read.
+
+    Others keep the reader awake, so that it never looks at everybody.
+    """
+    webhook_id = await new_webhook(one.connection)
+    alerts, revisions = await events_of(one, 30), await events_of(one, 5)
+    await one.fan_out(alerts, [webhook_id])
+    await one.fan_out(revisions, [webhook_id], lane=Lane.EVENT)
+    mill = Mill(one, waiting_of(one))
+    payload = Payload("event.detected", b"{}", NOW, test=False)
+    elsewhere = Pending(DeliveryKey(*alerts[0], WebhookId(webhook_id + 1)), LANE, payload)
+
+    async def keep_awake() -> None:
+        while True:
+            mill.waiting.room_freed(elsewhere)
+            await asyncio.sleep(0.1)
+
+    mill.waiting.mark(Lane.EVENT, webhook_id, revisions[0][1])
+    mill.waiting.mark(Lane.ALERT, webhook_id, alerts[0][1])
+    async with running(mill.waiting.run(), mill.send(), keep_awake()):
+        await wait_for(lambda: mill.count() == 35, "everything is sent")
+    assert [number for _, number in alerts + revisions] == mill.sent[webhook_id]
+
+
 async def test_checkpoint_remembers_what_is_not_settled(one: Parts) -> None:
     """A restart from the positions of a checkpoint finds everything that had not been attempted."""
     webhook_id = await new_webhook(one.connection)
