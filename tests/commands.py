@@ -1,17 +1,24 @@
-"""Runs `dispatcher` as people do: as a process, with arguments, an environment and pipes."""
+"""Runs `dispatcher` as people do: as a process, with arguments, an environment and pipes.
+
+Each runs in an empty directory of its own: `data_dir` is relative, and a developer's `var/` in the checkout
+is no part of a test.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
+import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+REPOSITORY: Final = Path(__file__).parents[1]
 WITHIN_S: Final = 60.0
 
 
@@ -32,28 +39,31 @@ class Ended:
 def environment(url: str = "") -> dict[str, str]:
     """Give this process's environment without other dispatchers' settings; `url` names the database."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCHER_")}
+    environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     return environ | {"DISPATCHER_DATABASE__URL": url} if url else environ
 
 
 @asynccontextmanager
 async def running(*arguments: str, url: str = "") -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a command beside the block; it is killed at the end if it has not ended by then."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "dispatcher",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(url),
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+    with tempfile.TemporaryDirectory(prefix="dispatcher-command-") as empty:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "dispatcher",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=empty,
+            env=environment(url),
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
 
 
 async def run(*arguments: str, url: str = "", stdin: str = "") -> Ended:
