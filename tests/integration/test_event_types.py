@@ -103,7 +103,8 @@ async def test_registered_types_are_like_built_in_ones(connection: asyncpg.Conne
         for value in values
     }
     right: dict[str, Sequence[object]] = {
-        "i": [3.0, -7, 10**20], "nul": [4], "opt": [None, [], [1], MISSING], odd: ["x", "", None], "else": [1],
+        "i": [3.0, -7, 10**20], "nul": [4], "opt": [None, [], [1], MISSING],
+        odd: ["x", "", None], "else": [1],
     }  # fmt: skip
     for name, values in right.items():
         cases |= {f"{name} = {value!r}": (blast(**{name: value}), ACCEPTED) for value in values}
