@@ -16,26 +16,43 @@ import uvloop
 from bench.check import check
 from bench.figures import FULL, QUICK, Figure, Rounds
 from bench.machine import cores
-from bench.plot import draw
-from bench.report import PLOT, details, table, write
-from bench.scale import measure_scale
+from bench.plot import goals_chart, latency_chart, soak_chart, systems_chart
+from bench.report import Chart, details, table, write
+from bench.scale import measure_growth, measure_scale, measure_storm
 from bench.scenarios.history import measure_history
 from bench.scenarios.latency import QUIET, Latency
 from bench.scenarios.matching import Matching
+from bench.scenarios.soak import Soak
 from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, SLOW, SLOW_WEBHOOKS, Throughput
 from bench.scenarios.upstream import Upstream
+from bench.side_by_side import check_names, measure_systems, systems_table
 from bench.site import Site, running_site
+from bench.systems import BUILT_IN
 
 _UNDISTURBED_SHARE: Final = 0.9
 _HERE: Final = Path(__file__).parent
+_WHOLE: Final = ("small", "scale", "soak", "systems")
+_PARTS: Final = (*_WHOLE, "growth", "storm", "history")
+
+Say = Callable[[str], None]
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What one half of the bench found."""
+    """What one part of the bench found."""
 
     figures: list[Figure]
     remarks: list[str]
     more: str = ""
+    charts: tuple[Chart, ...] = ()
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is to be measured, and for how long."""
+
+    rounds: Rounds
+    parts: tuple[str, ...]
+    systems: tuple[str, ...]
+    soak_s: float
 
 
 def main() -> None:
@@ -44,46 +61,93 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two short rounds, to see that it works")
     parser.add_argument(
         "--only",
-        choices=("small", "scale", "history"),
-        help="one part of it; writes nothing. `history`, ten million deliveries long, is run by itself only",
+        choices=_PARTS,
+        help="one part of it; writes nothing. `growth` and `storm` are parts of `scale`. `history`, ten"
+        " million deliveries long, is run by itself only",
     )
     parser.add_argument("--facts", type=int, default=10_000_000, help="how long `--only history` is")
+    parser.add_argument(
+        "--soak-s", type=float, help="how long the soak is, in seconds (default: 120, 24 with --quick)"
+    )
+    parser.add_argument(
+        "--system",
+        action="append",
+        metavar="NAME",
+        help="what `systems` measures: ours, naive or MODULE:CLASS (see bench/systems); may be repeated",
+    )
     parser.add_argument(
         "--output", type=Path, help="folder of the results (default: bench/, none with --quick or --only)"
     )
     parsed = parser.parse_args()
-    rounds = QUICK if parsed.quick else FULL
-    whole = not parsed.quick and parsed.only is None
-    output: Path | None = parsed.output or (_HERE if whole else None)
+    systems = tuple(parsed.system or BUILT_IN)
+    if problem := check_names(systems):
+        parser.error(problem)
     if parsed.only == "history":
         print(uvloop.run(measure_history(parsed.facts)))
         return
-    uvloop.run(_bench(rounds, output, parsed.only, " ".join(["python -m bench", *sys.argv[1:]])))
+    plan = Plan(
+        QUICK if parsed.quick else FULL,
+        (parsed.only,) if parsed.only else _WHOLE,
+        systems,
+        parsed.soak_s or (24.0 if parsed.quick else 120.0),
+    )
+    whole = not parsed.quick and parsed.only is None
+    output: Path | None = parsed.output or (_HERE if whole else None)
+    uvloop.run(_bench(plan, output, " ".join(["python -m bench", *sys.argv[1:]])))
 
 
-async def _bench(rounds: Rounds, output: Path | None, only: str | None, command: str) -> None:
+async def _bench(plan: Plan, output: Path | None, command: str) -> None:
     started = time.monotonic()
 
     def say(what: str) -> None:
         print(f"{time.monotonic() - started:6.1f} s  {what}", flush=True)
 
-    halves = []
-    if only != "scale":
-        halves.append(await _measure_small(rounds, say))
-    if only != "small":
-        scale = await measure_scale(rounds, say)
-        halves.append(Measured(scale.figures, scale.remarks))
-    figures = [figure for half in halves for figure in half.figures]
-    remarks = [remark for half in halves for remark in half.remarks]
-    more = "\n\n".join(half.more for half in halves if half.more)
-    print(f"\n{table(figures)}\n\n{more}\n\n" + "\n".join(remarks))
+    measured = [await _measure(part, plan, say) for part in plan.parts]
+    figures = [figure for one in measured for figure in one.figures]
+    remarks = [remark for one in measured for remark in one.remarks]
+    more = "\n\n".join(one.more for one in measured if one.more)
+    charts = [Chart("results.svg", goals_chart(figures))] if figures else []
+    charts += [chart for one in measured for chart in one.charts]
+    tables = [table(figures)] * bool(figures) + [more] * bool(more)
+    print("\n" + "\n\n".join([*tables, "\n".join(remarks)]))
     if output is not None:
-        write(output, figures=figures, more=more, rounds=rounds, command=command, remarks=remarks)
-        draw(figures, output / PLOT)
+        write(
+            output,
+            figures=figures,
+            more=more,
+            rounds=plan.rounds,
+            command=command,
+            remarks=remarks,
+            charts=charts,
+        )
         say(f"written to {output / 'RESULTS.md'}")
 
 
-async def _measure_small(rounds: Rounds, say: Callable[[str], None]) -> Measured:
+async def _measure(part: str, plan: Plan, say: Say) -> Measured:
+    match part:
+        case "small":
+            return await _measure_small(plan.rounds, say)
+        case "soak":
+            return await _measure_soak(plan.soak_s, say)
+        case "systems":
+            compared = await measure_systems(plan.systems, plan.rounds, say)
+            chart = Chart("systems.svg", systems_chart(compared))
+            return Measured([], [], systems_table(compared), (chart,))
+        case _:
+            measure = {"scale": measure_scale, "growth": measure_growth, "storm": measure_storm}[part]
+            scale = await measure(plan.rounds, say)
+            return Measured(scale.figures, scale.remarks)
+
+
+async def _measure_soak(seconds: float, say: Say) -> Measured:
+    async with running_site({}) as site:
+        say(f"soak, {seconds:,.0f} s")
+        soak = Soak(site, seconds)
+        await soak.run()
+    return Measured(soak.figures(), [soak.remark()], soak.table(), (Chart("soak.svg", soak_chart(soak)),))
+
+
+async def _measure_small(rounds: Rounds, say: Say) -> Measured:
     measured, other = cores()
     matching = Matching()
     async with running_site({FAST: FAST_WEBHOOKS, SLOW: SLOW_WEBHOOKS, QUIET: 1}) as site:
@@ -121,6 +185,7 @@ async def _measure_small(rounds: Rounds, say: Callable[[str], None]) -> Measured
         [*throughput.figures(), *latency.figures(), *upstream.figures(), *matching.figures()],
         remarks,
         details(throughput, latency, upstream),
+        (Chart("latency.svg", latency_chart(latency)),),
     )
 
 

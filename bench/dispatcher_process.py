@@ -49,6 +49,11 @@ class Dispatcher:
         self._ops_port = ops_port
         self._log_path = log_path
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def cpu_s(self) -> float:
         """Give the CPU time that it has used."""
         return cpu_s(self._process.pid)

@@ -1,4 +1,4 @@
-"""Writes what was measured: `RESULTS.md` for reading, `results.svg` for looking at."""
+"""Writes what was measured: `RESULTS.md` for reading, charts beside it for looking at."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from bench.figures import Figure, Rounds, quantile
 from bench.machine import commit_name, machine_name, software_names
@@ -14,7 +14,6 @@ from bench.scenarios.latency import Latency
 from bench.scenarios.throughput import Rate, Throughput
 from bench.scenarios.upstream import Upstream
 
-PLOT: Final = "results.svg"
 _INTRODUCTION: Final = """\
 # Results
 
@@ -22,6 +21,18 @@ Written by `make bench`. Each figure is a ratio of two measurements of the same 
 machine that others share moves both. What is measured and how:
 [docs/explanation/performance.md](../docs/explanation/performance.md).
 """
+
+
+class Chart(NamedTuple):
+    """A picture beside the page."""
+
+    file: str
+    svg: str
+
+    @property
+    def title(self) -> str:
+        """What it shows, in its own words."""
+        return self.svg.partition("<title>")[2].partition("</title>")[0]
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -85,8 +96,9 @@ def write(
     rounds: Rounds,
     command: str,
     remarks: Sequence[str],
+    charts: Sequence[Chart],
 ) -> None:
-    """Write the page."""
+    """Write the page and its charts."""
     now = dt.datetime.now(dt.UTC)
     facts = [
         f"- {now:%Y-%m-%d %H:%M} UTC, commit {commit_name()}, `{command}`, {rounds.count} rounds",
@@ -94,10 +106,10 @@ def write(
         f"- {software_names()}",
         *(f"- {remark}" for remark in remarks),
     ]
-    page = (
-        f"{_INTRODUCTION}\n" + "\n".join(facts) + f"\n\n{table(figures)}\n\n{more}\n\n"
-        f"![Each figure as a share of its goal]({PLOT})\n"
-    )
+    pictures = "\n\n".join(f"![{chart.title}]({chart.file})" for chart in charts)
+    page = f"{_INTRODUCTION}\n" + "\n".join(facts) + f"\n\n{table(figures)}\n\n{more}\n\n{pictures}\n"
+    for chart in charts:
+        (folder / chart.file).write_text(chart.svg, encoding="utf-8")
     (folder / "RESULTS.md").write_text(page, encoding="utf-8")
 
 

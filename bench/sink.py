@@ -19,7 +19,7 @@ from bench.child import Order, obey
 ANSWER_AFTER_S: Final = 0.1
 _ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 _FAILURE: Final = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\nno"
-_LENGTH: Final = b"Content-Length: "
+_LENGTH: Final = b"content-length: "
 _DELIVERY: Final = b"X-Grillo-Delivery: "
 _DELIVERY_CHARACTERS: Final = 30
 _SAMPLE_ONE_IN: Final = 50
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
             head_end = buffer.find(b"\r\n\r\n")
             if head_end < 0:
                 break
-            at = buffer.index(_LENGTH) + len(_LENGTH)
+            at = buffer[:head_end].lower().index(_LENGTH) + len(_LENGTH)
             end = head_end + 4 + int(buffer[at : buffer.index(b"\r", at)])
             if len(buffer) < end:
                 break
@@ -144,7 +144,7 @@ class Sink:
         return port
 
     async def carry_out(self, order: Order) -> Any:  # noqa: PLR0911 - one return for each question
-        """Take `port`; of a series: `count`, `wait`, `newest`, `mark`, `first`, `samples`, `forget`."""
+        """`port`; of a series `count`, `wait`, `newest`, `mark`, `first`, `samples`, `take`, `forget`."""
         series = self._all_series.setdefault(order.get("series", ""), Series())
         match order["do"]:
             case "port":
@@ -162,6 +162,10 @@ class Sink:
                 return [sample.decode("latin-1") for sample in series.samples]
             case "mark":
                 series.first_ns = 0
+            case "take":
+                counts = {"requests": series.count, "deliveries": len(series.deliveries)}
+                del self._all_series[order["series"]]
+                return counts
             case "forget":
                 del self._all_series[order["series"]]
             case unknown:

@@ -52,7 +52,7 @@ class Site:
         self.producer: Final = producer
         self.sink: Final = sink
         self.baseline: Final = baseline
-        self._directory = directory
+        self.directory: Final = directory
         self._core = core
         self.sink_url = ""
         self.secret: Final = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
@@ -79,7 +79,7 @@ class Site:
     def serving(self) -> contextlib.AbstractAsyncContextManager[Dispatcher]:
         """Run a dispatcher for a block."""
         return running_dispatcher(
-            self._directory, core=self._core, database_url=self.database_url, vault_key=self.vault_key
+            self.directory, core=self._core, database_url=self.database_url, vault_key=self.vault_key
         )
 
     def postgresql_cpu_s(self) -> float:
