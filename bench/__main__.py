@@ -18,7 +18,7 @@ from bench.figures import FULL, QUICK, Figure, Rounds
 from bench.machine import cores
 from bench.plot import goals_chart, latency_chart, soak_chart, systems_chart
 from bench.report import Chart, details, table, write
-from bench.scale import measure_growth, measure_scale, measure_storm
+from bench.scale import measure_growth, measure_scale, measure_storm, measure_wide
 from bench.scenarios.history import measure_history
 from bench.scenarios.latency import QUIET, Latency
 from bench.scenarios.matching import Matching
@@ -32,7 +32,7 @@ from bench.systems import BUILT_IN
 _UNDISTURBED_SHARE: Final = 0.9
 _HERE: Final = Path(__file__).parent
 _WHOLE: Final = ("small", "scale", "soak", "systems")
-_PARTS: Final = (*_WHOLE, "growth", "storm", "history")
+_PARTS: Final = (*_WHOLE, "growth", "storm", "wide", "history")
 
 Say = Callable[[str], None]
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         choices=_PARTS,
-        help="one part of it; writes nothing. `growth` and `storm` are parts of `scale`. `history`, ten"
+        help="one part of it; writes nothing. `growth`, `storm` and `wide` are parts of `scale`. `history`, ten"
         " million deliveries long, is run by itself only",
     )
     parser.add_argument("--facts", type=int, default=10_000_000, help="how long `--only history` is")
@@ -134,7 +134,12 @@ async def _measure(part: str, plan: Plan, say: Say) -> Measured:
             chart = Chart("systems.svg", systems_chart(compared))
             return Measured([], [], systems_table(compared), (chart,))
         case _:
-            measure = {"scale": measure_scale, "growth": measure_growth, "storm": measure_storm}[part]
+            measure = {
+                "scale": measure_scale,
+                "growth": measure_growth,
+                "storm": measure_storm,
+                "wide": measure_wide,
+            }[part]
             scale = await measure(plan.rounds, say)
             return Measured(scale.figures, scale.remarks)
 

@@ -9,8 +9,9 @@ import msgspec
 from bench.figures import Figure, Rounds
 from bench.scenarios.company import Bulkheads, Storm
 from bench.scenarios.growth import Growth
+from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, Throughput
 from bench.scenarios.wide import Wide
-from bench.site import running_site
+from bench.site import Site, running_site
 
 
 class Scale(msgspec.Struct, frozen=True):
@@ -48,16 +49,12 @@ async def measure_scale(rounds: Rounds, say: Callable[[str], None]) -> Scale:
     """
     async with running_site({}) as site:
         growth, bulkheads = Growth(site, rounds.seconds), Bulkheads(site, rounds.events)
-        wides = [Wide(site, 1_000), Wide(site, 10_000)]
+        wides = _wides(site)
         say("ten webhooks")
         await growth.begin()
         say("bulkheads")
         await bulkheads.run()
-        for wide in wides:
-            say(f"one event for {wide.feed.webhooks:,} webhooks")
-            await wide.prepare()
-            for _ in range(rounds.count):
-                await wide.round(rounds.seconds)
+        await _measure_wides(wides, rounds, say)
         say("ten webhooks beside the others")
         await growth.beside_webhooks()
         say("a million pending")
@@ -72,3 +69,26 @@ async def measure_scale(rounds: Rounds, say: Callable[[str], None]) -> Scale:
             f"{growth.pending:,} deliveries were pending towards receivers that never answer",
         ],
     )
+
+
+async def measure_wide(rounds: Rounds, say: Callable[[str], None]) -> Scale:
+    """Measure one event for very many webhooks alone."""
+    async with running_site({}) as site:
+        throughput = Throughput(site, rounds.seconds)
+        await site.subscribe({FAST: FAST_WEBHOOKS})
+        await throughput.prepare()  # the bare client's requests are the dispatcher's
+        wides = _wides(site)
+        await _measure_wides(wides, rounds, say)
+        return Scale([figure for wide in wides for figure in wide.figures()], [])
+
+
+def _wides(site: Site) -> list[Wide]:
+    return [Wide(site, 1_000), Wide(site, 10_000)]
+
+
+async def _measure_wides(wides: list[Wide], rounds: Rounds, say: Callable[[str], None]) -> None:
+    for wide in wides:
+        say(f"one event for {wide.feed.webhooks:,} webhooks")
+        await wide.prepare()
+        for _ in range(rounds.count):
+            await wide.round(rounds.seconds)
