@@ -16,6 +16,9 @@ from dispatcher.config.redaction import shown
 _MONTH_S = 2_592_000
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10000000")]
+CountOrNone: TypeAlias = Annotated[
+    int, Meta(ge=0, le=10_000_000, description="a whole number from 0 to 10000000")
+]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 40, description="a whole number of bytes, at least 1")]
 Seconds: TypeAlias = Annotated[
     float, Meta(gt=0, le=_MONTH_S, description="a number of seconds above 0 (at most 30 days)")
@@ -97,6 +100,7 @@ class Delivery(_Section, frozen=True):
         int, Meta(ge=0, le=65_536, description="a whole number of bytes from 0 to 65536")
     ] = 4_096  # kept in the history
     keepalive_s: SecondsOrNone = 50.0  # idle connections are kept this long; load balancers give up at 60
+    warm_connections: CountOrNone = 64  # to receivers of event.detected, open ahead: one for each origin
     drain_s: SecondsOrNone = 35.0  # at shutdown, requests in flight may take this long to end
 
 

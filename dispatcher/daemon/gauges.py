@@ -10,6 +10,7 @@ from dispatcher.telemetry.tail_clock import since_s
 
 if TYPE_CHECKING:
     from dispatcher.daemon.shared import Process
+    from dispatcher.daemon.warmth import Warmth
     from dispatcher.store.registry import Registry
     from dispatcher.telemetry.metrics import Metrics
 
@@ -26,7 +27,7 @@ def show_process(process: Process) -> None:
     metrics.loops_late.set_function(lambda: len(process.health.late()))
 
 
-def show_run(metrics: Metrics, lanes: Lanes, registry: Registry) -> None:
+def show_run(metrics: Metrics, lanes: Lanes, registry: Registry, warmth: Warmth) -> None:
     """Show what a run holds, until `Metrics.rest`."""
     for lane in Lane:
         series = metrics.lanes[lane.name.lower()]
@@ -36,6 +37,8 @@ def show_run(metrics: Metrics, lanes: Lanes, registry: Registry) -> None:
     metrics.held.set_function(lambda: lanes.held)
     metrics.held_bytes.set_function(lambda: lanes.held_bytes)
     metrics.webhooks_asleep.set_function(lambda: lanes.rates.asleep)
+    metrics.warm_wanted.set_function(lambda: warmth.wanted)
+    metrics.warm_open.set_function(lambda: warmth.open)
     metrics.webhooks_active.set_function(partial(_count, registry, active=True))
     metrics.webhooks_inactive.set_function(partial(_count, registry, active=False))
 

@@ -37,6 +37,7 @@ from dispatcher.daemon.retries import Retries
 from dispatcher.daemon.shared import Process, Shared, utc_now
 from dispatcher.daemon.tailer import Tailer
 from dispatcher.daemon.waiting import Waiting
+from dispatcher.daemon.warmth import Warmth
 from dispatcher.store.backlog import Backlog
 from dispatcher.store.connection import INDEXED, Link
 from dispatcher.store.lease import RENEW_EVERY_S
@@ -108,10 +109,11 @@ class Run:
             retries=self._retries,
             recorder=self._recorder,
         )
+        self._warmth = Warmth(shared)
         self._disabler = Disabler(shared, Streaks(self._link("disabler"), run_id))
         self._cancellations: asyncio.Queue[Webhook] = asyncio.Queue()
         self._rescued = False
-        show_run(process.metrics, self.lanes, self._registry)
+        show_run(process.metrics, self.lanes, self._registry, self._warmth)
 
     def _link(self, name: str, settings: Mapping[str, str] | None = None) -> Link:
         self._links.append(self._process.database.link(name, settings or {}))
@@ -146,6 +148,7 @@ class Run:
                         self._ring_due(),
                         self._cancel(),
                         self._disabler.run(),
+                        self._warmth.run(),
                         self._overtake(),
                     )
                 ]

@@ -68,13 +68,36 @@ class HttpSender:
         except BaseException:
             connection.abort()
             raise
-        if connection.fresh is not None:
+        if not connection.proved and connection.answer.status:
+            connection.proved = True
             tls = connection.tls()
-            if isinstance(tls, ResumingObject) and connection.answer.status:
+            if isinstance(tls, ResumingObject):
                 tls.keep_session()
         outcome = outcome_of(connection, self._timeout_s)
         self._pool.keep(connection, keep_alive_hint_s(connection.answer))
         return outcome
+
+    def ready(self, url: str, ca_certificates: str, *, for_s: float) -> bool:
+        """Say whether there is a connection; see `Sender.ready`."""
+        target = url, ca_certificates
+        try:
+            endpoint = self._endpoints.get(target) or self._keep(target)
+        except SendError:
+            return False
+        return self._pool.ready(endpoint.origin, for_s)
+
+    async def warm(self, url: str, ca_certificates: str) -> bool:
+        """Open a connection ahead; see `Sender.warm`."""
+        if self._pool.crowded:
+            return False
+        target = url, ca_certificates
+        try:
+            endpoint = self._endpoints.get(target) or self._keep(target)
+            connection = await self._connector.connect(endpoint)
+        except (SendError, OSError):
+            return False  # a request will say why
+        connection.fresh = None  # no request took this time
+        return self._pool.park(connection)
 
     def _keep(self, target: tuple[str, str]) -> Endpoint:
         url, ca_certificates = target

@@ -48,6 +48,7 @@ class ReceiverConnection(asyncio.Protocol):
         "is_open",
         "lost",
         "origin",
+        "proved",
         "sent_ns",
     )
 
@@ -56,6 +57,7 @@ class ReceiverConnection(asyncio.Protocol):
         self.address: Final = address
         self.answer: Final = answer
         self.fresh: Timings | None = None  # of the phases before the first exchange, until it took them
+        self.proved = False  # it has carried an answer
         self.due = _NEVER  # by the loop's clock
         self.idle = False
         self.idle_since = 0.0
@@ -93,9 +95,13 @@ class ReceiverConnection(asyncio.Protocol):
             or self._transport.get_write_buffer_size()
         ):
             return False
+        self.rest(keep_until)
+        return True
+
+    def rest(self, keep_until: float) -> None:
+        """Be idle until then (loop time)."""
         self.due = keep_until
         self.idle = True
-        return True
 
     def fit(self, now: float, look_after_s: float) -> bool:
         """Whether an idle connection may take a request.

@@ -20,3 +20,14 @@ class Sender(Protocol):
         file descriptors left).
         """
         ...
+
+    def ready(self, url: str, ca_certificates: str, *, for_s: float) -> bool:
+        """Say whether an idle connection is open that a request to this URL may use, for so long at least."""
+        ...
+
+    async def warm(self, url: str, ca_certificates: str) -> bool:
+        """Open a connection ahead of a request to this URL, with all checks of a request's; send nothing.
+
+        False where none could be made, or where as many are open that it might cost another its own.
+        """
+        ...

@@ -83,12 +83,35 @@ class Pool:
         now = self._loop.time()
         until = now + (self._keepalive_s if hint_s is None else min(self._keepalive_s, hint_s))
         if until > now and self._empty is None and connection.settle(until):
-            connection.idle_since = now
-            connection.origin.idle.append(connection)
-            self._idle[connection] = None
-            self.watch(until)
+            self._keep_idle(connection, now)
         else:
             connection.abort()
+
+    def _keep_idle(self, connection: ReceiverConnection, now: float) -> None:
+        connection.idle_since = now
+        connection.origin.idle.append(connection)
+        self._idle[connection] = None
+        self.watch(connection.due)
+
+    def park(self, connection: ReceiverConnection) -> bool:
+        """Keep a connection that was made ahead of any request; false where it has ended already."""
+        now = self._loop.time()
+        if self._empty is not None or not connection.is_open:
+            connection.abort()
+            return False
+        connection.rest(now + self._keepalive_s)
+        self._keep_idle(connection, now)
+        return True
+
+    def ready(self, origin: Origin, for_s: float) -> bool:
+        """Say whether an idle connection of the origin will be kept for so long."""
+        until = self._loop.time() + for_s
+        return any(connection.due > until for connection in origin.idle)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether half of the connections that may be open are."""
+        return len(self._open) * 2 >= self._max_open
 
     def watch(self, due: float) -> None:
         """See to it that the sweep is not later than this, but for its shortest period."""

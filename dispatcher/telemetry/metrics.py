@@ -69,6 +69,13 @@ class Metrics:
             "Webhooks with deliveries in memory that wait for their own rate limit.",
             registry=registry,
         )
+        warm = Gauge(
+            "dispatcher_warm_connections",
+            "Receivers of event.detected to which a connection is kept open ahead, and those that have one.",
+            ("state",),
+            registry=registry,
+        )
+        self.warm_wanted, self.warm_open = warm.labels("wanted"), warm.labels("open")
         webhooks = Gauge(
             "dispatcher_webhooks", "Webhooks, by whether they are active.", ("active",), registry=registry
         )
@@ -147,7 +154,7 @@ class Metrics:
     def rest(self) -> None:
         """Forget what a run that ended had in memory: its gauges ask it for their values."""
         of_the_run = [self.held, self.held_bytes, self.webhooks_active, self.webhooks_inactive]
-        of_the_run.append(self.webhooks_asleep)
+        of_the_run += [self.webhooks_asleep, self.warm_wanted, self.warm_open]
         for lane in self.lanes.values():
             of_the_run += [lane.queued, lane.in_flight, lane.due_age_s]
             lane.tail.rests()

@@ -1,0 +1,99 @@
+"""The first alert of the night finds a connection open: real sockets, real TLS, the real daemon."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from tests.acceptance.daemon import Daemon, daemons
+from tests.acceptance.subscriber import create_webhook
+from tests.acceptance.waiting import eventually
+from tests.certificates import Authority
+from tests.parts import insert
+from tests.postgres import Database, wait_for
+from tests.receiver import Receiver
+
+WITHIN_S: Final = 60.0
+
+
+async def metric(daemon: Daemon, series: str) -> float:
+    """Read a metric."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{daemon.address('ops')}/metrics") as page,
+    ):
+        text = await page.text()
+    found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
+    assert found is not None, series
+    return float(found[1])
+
+
+async def test_first_alert_pays_no_handshake(database: Database, tmp_path: Path) -> None:
+    """Its connection was made before; none to who subscribes to sensors alone, or is inactive."""
+    authority = Authority(tmp_path)
+    told, sensors, paused = (Receiver(ssl_context=authority.server("127.0.0.1")) for _ in range(3))
+    connection = await database.connect()
+    async with (
+        told,
+        sensors,
+        paused,
+        daemons(database.url, tmp_path, {"SSL_CERT_FILE": str(authority.file)}) as house,
+    ):
+        for receiver, events in ((told, ["*"]), (sensors, ["sensor.*"]), (paused, ["event.detected"])):
+            number = await create_webhook(database.url, f"https://127.0.0.1:{receiver.port}/hook", events)
+        await connection.execute("update webhook set active = false where id = $1", number)
+        daemon = await house.start()
+
+        async def warm() -> bool:
+            return await metric(daemon, 'dispatcher_warm_connections{state="open"}') == 1
+
+        await eventually(warm, "a connection is open", WITHIN_S)
+        assert 1 == await metric(daemon, 'dispatcher_warm_connections{state="wanted"}')
+        assert (1, []) == (told.connections, told.requests)
+        await insert(connection)
+        await told.wait_for(1)
+        assert (1, 1) == (told.connections, told.requests[0].connection)
+
+        async def recorded() -> str:
+            return await connection.fetchval("select timings from delivery_event") or ""
+
+        assert {"first_byte_ms"} == json.loads(await eventually(recorded, "its fact", WITHIN_S)).keys()
+        phases = "dispatcher_attempt_phase_seconds_count"
+        assert (0, 0, 0, 1) == (
+            await metric(daemon, f'{phases}{{phase="dns"}}'),
+            await metric(daemon, f'{phases}{{phase="connect"}}'),
+            await metric(daemon, f'{phases}{{phase="tls"}}'),
+            await metric(daemon, f'{phases}{{phase="first_byte"}}'),
+        )
+        assert (0, 0) == (sensors.connections, paused.connections)
+        await connection.execute("update webhook set active = true where id = $1", number)
+        await insert(connection)  # whatever is tailed brings the change along
+        await paused.wait_for(1)
+        await connection.close()
+        await wait_for(lambda: paused.connections > 0, "it is told", WITHIN_S)
+        assert [] == daemon.complaints()
+
+
+async def test_none_is_kept_where_none_is_wanted(database: Database, tmp_path: Path) -> None:
+    """`delivery.warm_connections = 0`: a connection is made for a request and not before."""
+    connection = await database.connect()
+    async with (
+        Receiver() as receiver,
+        daemons(database.url, tmp_path, DELIVERY__WARM_CONNECTIONS="0") as house,
+    ):
+        await create_webhook(database.url, receiver.url("/hook"), ["*"])
+        daemon = await house.start()
+        await daemon.says("leading")
+        await insert(connection)
+        await receiver.wait_for(1)
+
+        async def connected() -> bool:
+            return await metric(daemon, 'dispatcher_attempt_phase_seconds_count{phase="connect"}') == 1
+
+        await eventually(connected, "the attempt made its connection", WITHIN_S)
+        assert 0 == await metric(daemon, 'dispatcher_warm_connections{state="wanted"}')
+        await connection.close()
