@@ -415,6 +415,8 @@ create table tail_position (
     primary key (day, lane, batch)  -- two writers of one batch have to name the same day
 ) partition by range (day);
 create index tail_position_newest on tail_position (lane, batch);
+-- Never compressed: that takes longer than the deliveries of the chunk. Partitions take this over.
+alter table tail_position alter column rest set storage external;
 
 -- Events that go to very many webhooks, while they are written chunk by chunk (at most one in a lane), with the
 -- webhooks whose deliveries are not written yet. The message is written with the first chunk.
@@ -533,7 +535,7 @@ begin
             part := base || to_char(month, '"_y"YYYY"m"MM');
             continue when to_regclass('public.' || part) is not null;
             execute format(
-                'create table public.%I (like public.%I including defaults including constraints)
+                'create table public.%I (like public.%I including defaults including constraints including storage)
                  with (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02,
                        autovacuum_freeze_min_age = 0)', part, base);
             perform protect_append_only(('public.' || part)::regclass);

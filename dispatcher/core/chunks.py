@@ -7,6 +7,7 @@ not late. Hosts take turns in them: one that has very many webhooks does not com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 
 from dispatcher.core.ids import WebhookId
 
@@ -14,15 +15,13 @@ from dispatcher.core.ids import WebhookId
 def in_turns(webhook_ids: Sequence[WebhookId], host_of: Callable[[WebhookId], str]) -> list[WebhookId]:
     """Give the first webhook of each host, then the second of each, and so on; else in the order given."""
     counts: dict[str, int] = {}
-    rounds: list[list[WebhookId]] = []
+    turns: list[tuple[int, WebhookId]] = []
     for webhook_id in webhook_ids:
         host = host_of(webhook_id)
-        number = counts.get(host, 0)
-        counts[host] = number + 1
-        if number == len(rounds):
-            rounds.append([])
-        rounds[number].append(webhook_id)
-    return [webhook_id for one in rounds for webhook_id in one]
+        turn = counts[host] = counts.get(host, 0) + 1
+        turns.append((turn, webhook_id))
+    turns.sort(key=itemgetter(0))
+    return [webhook_id for _, webhook_id in turns]
 
 
 def sizes(first: int, most: int) -> Iterator[int]:
