@@ -92,6 +92,15 @@ async def connect(
         )
 
 
+async def hang_up(connection: asyncpg.Connection) -> None:
+    """Close a connection, in a moment and without a word where PostgreSQL is away."""
+    try:
+        with unavailable_when_away():
+            await connection.close(timeout=2)
+    except DatabaseUnavailable:
+        connection.terminate()
+
+
 class _OneAtATime(abc.ABC):
     """Named queries on one connection."""
 
@@ -187,11 +196,7 @@ class Link(_OneAtATime):
         """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
-            try:
-                with unavailable_when_away():
-                    await connection.close(timeout=2)
-            except DatabaseUnavailable:
-                connection.terminate()
+            await hang_up(connection)
 
 
 class Session(_OneAtATime):

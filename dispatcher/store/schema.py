@@ -25,7 +25,7 @@ import structlog
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import OperatorError
 from dispatcher.store.away import unavailable_when_away
-from dispatcher.store.connection import Database, connect
+from dispatcher.store.connection import Database, connect, hang_up
 from dispatcher.store.migrations import Migration, read_migrations
 from dispatcher.store.queries import QUERIES
 
@@ -68,7 +68,7 @@ async def migrate(
             async with _alone(connection):
                 return await _migrate(connection, read_migrations() if migrations is None else migrations)
     finally:
-        await connection.close()
+        await hang_up(connection)
 
 
 async def _migrate(connection: asyncpg.Connection, migrations: Sequence[Migration]) -> Migrated:
@@ -125,7 +125,7 @@ async def require_schema(url: str, config: DatabaseConfig | None = None) -> None
                 raise OperatorError("the database has no schema yet: run `dispatcher migrate`")
             await _check(connection)
     finally:
-        await connection.close()
+        await hang_up(connection)
 
 
 async def schema_problem(database: Database) -> str | None:

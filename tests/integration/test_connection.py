@@ -16,6 +16,8 @@ from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import DatabaseUnavailable
 from dispatcher.store.away import unavailable_when_away
 from dispatcher.store.connection import Database as Store
+from dispatcher.store.schema import require_schema
+from tests.acceptance.cable import Cable
 from tests.postgres import Database, wait_for
 from tests.receiver import free_port
 
@@ -145,6 +147,34 @@ async def test_server_that_says_nothing(database: Database) -> None:
         with pytest.raises(DatabaseUnavailable):
             await store.link("loop").fetchrow("database_clock")
         await store.close()
+
+
+@pytest.mark.slow
+async def test_network_that_dies_while_the_schema_is_looked_at(database: Database) -> None:
+    """Neither the answer nor the end of the session comes: an outage, to be waited out, and no crash."""
+    impatient = DatabaseConfig(connect_timeout_s=1.0, statement_timeout_s=3.0)
+    holder, watcher = await database.connect(), await database.connect()
+    waits = (
+        "select count(*) = 1 from pg_stat_activity where datname = current_database()"
+        " and application_name = 'dispatcher start' and wait_event_type = 'Lock'"
+    )
+    async with Cable(database.url) as cable, asyncio.TaskGroup() as group:
+        await holder.execute("begin; lock table installation in access exclusive mode")
+        looking = group.create_task(outcome(require_schema(cable.url, impatient)))
+        await wait_for(lambda: watcher.fetchval(waits), "the statement waits")
+        cable.swallow()
+        assert isinstance(await looking, DatabaseUnavailable)
+    await holder.close()
+    await watcher.close()
+
+
+async def outcome(doing: Awaitable[None]) -> Exception | None:
+    """Give the error that something ends with."""
+    try:
+        await doing
+    except Exception as error:  # noqa: BLE001 - for the caller to judge
+        return error
+    return None
 
 
 async def test_pool_waits_for_nobody_for_ever(database: Database) -> None:
