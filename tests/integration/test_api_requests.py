@@ -310,10 +310,20 @@ async def test_a_body_must_say_that_it_is_json(api: Management, content_type: st
     assert reply.headers["Accept"] == "application/json"
 
 
-async def test_a_body_that_cannot_be_unpacked_is_refused(api: Management) -> None:
-    """A content encoding that the bytes do not have is the client's mistake."""
+async def test_a_body_that_cannot_be_unpacked_is_refused(
+    api: Management, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A content encoding that the bytes do not have is the client's mistake, and no error of ours."""
     reply = await api.ask("POST", "/v1/webhooks", raw=b"not gzip", headers={"Content-Encoding": "gzip"})
     assert (400, "invalid_request") == (reply.status, reply.code)
+    assert (await api.ask("GET", "/v1/webhooks")).status == 200
+    assert [] == [record.message for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_no_answer_tells_of_versions(api: Management) -> None:
+    """Nobody learns from a header which library to look up weaknesses of."""
+    for path in ("/v1/webhooks", "/v1/nothing", "/v1/openapi.json"):
+        assert "grillo-dispatcher" == (await api.ask("GET", path)).headers["Server"]
 
 
 async def test_concurrent_changes_all_happen(api: Management) -> None:
