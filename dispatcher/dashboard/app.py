@@ -43,6 +43,8 @@ ROUTES: Final = (
     Route("GET", "/settings", _home, None),
     Route("GET", "/settings/", _home, None),
     Route("GET", "/settings/notifications", _home, None),
+    Route("GET", "/settings/notifications/", _home, None),
+    Route("GET", f"{BASE}/", _home, None),
     Route("GET", entrance.LOGIN, entrance.show_login, None),
     Route("POST", entrance.LOGIN, entrance.log_in, None),
     Route("POST", "/settings/logout", entrance.log_out),

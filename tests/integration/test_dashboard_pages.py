@@ -31,7 +31,8 @@ async def visitor(house: House) -> AsyncIterator[Visitor]:
 
 async def test_everything_leads_to_the_list(visitor: Visitor) -> None:
     """The root, and every step of the guide's path: Settings, Notifications, Webhooks."""
-    for path in ("/", "/settings", "/settings/", "/settings/notifications"):
+    steps = ("/settings", "/settings/notifications", BASE)
+    for path in ("/", *steps, *(f"{step}/" for step in steps)):
         page = await visitor.get(path)
         assert (200, BASE) == (page.status, page.url.removeprefix(visitor.house.url)), path
 
