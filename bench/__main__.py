@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument(
         "--only",
         choices=_PARTS,
-        help="one part of it; writes nothing. `growth`, `storm` and `wide` are parts of `scale`. `history`, ten"
-        " million deliveries long, is run by itself only",
+        help="one part of it; writes nothing. `growth`, `storm` and `wide` are parts of `scale`. `history`,"
+        " ten million deliveries long, is run by itself only",
     )
     parser.add_argument("--facts", type=int, default=10_000_000, help="how long `--only history` is")
     parser.add_argument(
