@@ -760,10 +760,11 @@ begin
         new.network_id := coalesce(new.network_id, nullif(parsed ->> 'network_id', ''));
     end if;
 
-    -- Versions to come may append fields (W3C Trace Context, 4.3); zeros are no id.
+    -- No alert is refused for what traces it. Versions to come may append fields (W3C Trace Context, 4.3);
+    -- zeros are no id.
     if new.traceparent !~ '^(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{1,200})?$' then
-        raise exception 'traceparent: expected one of W3C Trace Context, such as "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", got "%"', left(new.traceparent, 60)
-            using errcode = 'check_violation', table = 'outbox', column = 'traceparent';
+        raise notice 'traceparent: expected one of W3C Trace Context, such as "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", got "%"; it is left out', left(new.traceparent, 60);
+        new.traceparent := null;
     end if;
 
     if new.dedup_key is not null then

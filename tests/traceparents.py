@@ -15,7 +15,7 @@ ACCEPTED: Final = (
     f"01-{_TRACE}-{_SPAN}-01",
     f"cc-{_TRACE}-{_SPAN}-01-what-comes-later",
 )
-REFUSED: Final = (
+LEFT_OUT: Final = (
     "",
     "null",
     f"00-{_TRACE}-{_SPAN}",

@@ -74,7 +74,7 @@ async def test_a_form_that_is_sent_twice_adds_one_webhook(visitor: Visitor) -> N
 async def test_errors_stand_beside_their_fields(visitor: Visitor) -> None:
     """All of them at once, what was typed stays, and nothing is saved."""
     page = await visitor.add(
-        "http://10.0.0.1/x", "event.detekted", headers="Host: x\nnonsense", secret="short"
+        "http://10.0.0.1/x", "event.detekted", headers="Host: x\nnonsense", secret="whsec_not!"
     )
     assert 422 == page.status
     assert 'value="http://10.0.0.1/x"' in page.text
@@ -82,10 +82,10 @@ async def test_errors_stand_beside_their_fields(visitor: Visitor) -> None:
         ("url", "Must begin with https://."),
         ("events", "is not a known event type; did you mean &#34;event.detected&#34;?"),
         ("headers", "Line 2 has no colon between name and value."),
-        ("secret", "Must have 8 to 256 characters, has 5."),
+        ("secret", "Begins with whsec_, so base64 must follow it"),
     ):
         assert words in page.text.partition(f'id="{name}-error"')[2].partition("</p>")[0], name
-    assert "short" not in page.text.partition('id="secret"')[2].partition(">")[0]
+    assert "whsec_not" not in page.text.partition('id="secret"')[2].partition(">")[0]
     assert "Tell your server" in (await visitor.get(BASE)).words
 
 
