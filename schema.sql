@@ -109,7 +109,8 @@ create table event_type (
 alter table event_type alter column rule set storage plain;  -- read for every row: never compressed
 
 create function event_field_rule(field text, kind text) returns text
-    language plpgsql immutable strict set search_path = pg_catalog, public as $$
+    language plpgsql immutable strict set search_path = pg_catalog, public
+    set standard_conforming_strings = on as $$
 declare
     base text := regexp_replace(kind, '(\||\?).*$', '');
     path text := '$.' || to_json(field)::text;
@@ -146,7 +147,8 @@ end $$;
 
 -- Says what is wrong with `data` in words; null when nothing is.
 create function event_data_problem(type_name text, type_fields json, data jsonb) returns text
-    language plpgsql immutable set search_path = pg_catalog, public as $$
+    language plpgsql immutable set search_path = pg_catalog, public
+    set standard_conforming_strings = on as $$
 declare
     field text;
     kind  text;
@@ -179,7 +181,8 @@ end $$;
 
 -- An example of `data` that fits the fields.
 create function event_sample(type_fields json) returns json
-    language sql immutable set search_path = pg_catalog, public as $$
+    language sql immutable set search_path = pg_catalog, public
+    set standard_conforming_strings = on as $$
     select coalesce(json_object_agg(key, case regexp_replace(value, '(\||\?).*$', '')
                when 'string' then to_json(key)
                when 'number' then '1.5'
@@ -628,7 +631,8 @@ end $$;
 -- Gives `source` as jsonb. JSON may spell what jsonb refuses, U+0000 and halves of surrogate pairs; they
 -- can be delivered as they are, so they pass, and read as U+FFFD here.
 create function outbox_readable(source text) returns jsonb
-    language plpgsql immutable strict set search_path = pg_catalog, public as $$
+    language plpgsql immutable strict set search_path = pg_catalog, public
+    set standard_conforming_strings = on as $$
 begin
     return source::jsonb;
 exception
@@ -640,7 +644,8 @@ end $$;
 -- Says what jsonb does not tell about the JSON in `source`, since it keeps the last of duplicate keys only
 -- and readers see them all: a number beyond a double, or structures nested too deep. Null when all is well.
 create function outbox_hidden_problem(source text) returns text
-    language plpgsql immutable strict set search_path = pg_catalog, public as $$
+    language plpgsql immutable strict set search_path = pg_catalog, public
+    set standard_conforming_strings = on as $$
 declare
     bare text := regexp_replace(source, '"([^"\\]|\\.)*"', '"', 'g');  -- without the contents of strings
 begin
@@ -740,7 +745,8 @@ begin
      cross join lateral (
            -- Only such spellings can hold what jsonb, a double or a reader's stack cannot: 39 digits and an
            -- exponent of two make no more than 1e138, and 308 need 210 bytes besides that exponent.
-           select case when given.source !~ '\\u|[:,[\s]-?[0-9][0-9.]*[eE][-+]?[0-9]{3}'
+           -- E'': a producer's session may have standard_conforming_strings off.
+           select case when given.source !~ E'\\\\u|[:,[\\s]-?[0-9][0-9.]*[eE][-+]?[0-9]{3}'
                         and (octet_length(given.source) <= 210 or given.source !~ '[0-9]{40}')
                         and octet_length(given.source) <= 1000
                        then given.source::jsonb end as parsed

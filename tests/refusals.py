@@ -36,11 +36,13 @@ BUILT_IN: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-async def problem(connection: asyncpg.Connection, data: str, type_: str = "event.detected") -> str:
+async def problem(
+    connection: asyncpg.Connection, data: str, type_: str = "event.detected", table: str = "outbox"
+) -> str:
     """Insert an event; give the refusal's words, or nothing."""
     try:
         async with connection.transaction():
-            await connection.execute("insert into outbox (type, data) values ($1, $2)", type_, data)
+            await connection.execute(f"insert into {table} (type, data) values ($1, $2)", type_, data)
     except asyncpg.CheckViolationError as error:
         return str(error.message if error.table_name == "outbox" else error)
     return ACCEPTED

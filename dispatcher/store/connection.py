@@ -26,6 +26,7 @@ from dispatcher.store.queries import QUERIES
 # The server closes dead peers' sessions by itself, which frees their locks.
 _SERVER_SETTINGS: Final = {
     "timezone": "UTC",
+    "standard_conforming_strings": "on",  # schema.sql is written in it
     "jit": "off",  # compiling costs more than any of our statements
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",

@@ -312,6 +312,37 @@ async def test_traceparent(connection: asyncpg.Connection) -> None:
         await insert(connection, detected(latitude=91), traceparent="wrong as well")
 
 
+async def test_a_producer_may_have_settings_of_its_own(database: Database) -> None:
+    """Whatever its role, its driver or an old program has set, rows are judged as ever."""
+    long = detected(note="x" * 1000, odd="\u0000", more="\ud800", size=12.5e10)
+    bad = "data.latitude: expected a number from -90 to 90, got"
+    cases = {
+        "short": (detected(), ACCEPTED),
+        "long": (long, ACCEPTED),
+        "wrong": (detected(latitude="x"), bad),
+        "wrong and long": (detected(latitude="x", note="x" * 1000), bad),
+        "number": (with_number("1e400"), "data: holds a number"),
+    }
+    for setting in (
+        "standard_conforming_strings = off", "transform_null_equals = on", "datestyle = 'SQL, DMY'",
+        "timezone = 'Asia/Kathmandu'", "extra_float_digits = -15", "search_path = ''",
+        "plpgsql.extra_errors = 'all'", "bytea_output = 'escape'", "quote_all_identifiers = on",
+    ):  # fmt: skip
+        session = await database.connect()
+        await session.execute(f"set {setting}")
+        judged = {
+            name: await problem(session, data, table="public.outbox") for name, (data, _) in cases.items()
+        }
+        assert {} == {name: words for name, words in judged.items() if cases[name][1] not in words}, setting
+        assert [ACCEPTED, ACCEPTED] == [judged["short"], judged["long"]], setting
+        await session.execute(
+            "insert into public.event_type (name, description, fields) values ($1, 'x', $2)",
+            "a." + setting.partition(" ")[0].replace(".", "_"),
+            '{"n": "number", "s": "string?", "t": "timestamp"}',
+        )
+        await session.close()
+
+
 async def test_refusal_leaves_nothing(connection: asyncpg.Connection) -> None:
     """One bad row of a statement refuses the statement, inside the producer's own transaction."""
     with refused(asyncpg.CheckViolationError, "data.latitude"):
