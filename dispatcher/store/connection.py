@@ -27,6 +27,7 @@ from dispatcher.store.queries import QUERIES
 _SERVER_SETTINGS: Final = {
     "timezone": "UTC",
     "standard_conforming_strings": "on",  # schema.sql is written in it
+    "search_path": "public",  # whatever the role or the database has set, and "$user" may be a schema
     "jit": "off",  # compiling costs more than any of our statements
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",

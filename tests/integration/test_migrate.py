@@ -33,6 +33,25 @@ async def test_twice_at_once_and_again(empty_database: Database) -> None:
     assert (["default"], SCHEMA_VERSION) == ([row[0] for row in rows], version)
 
 
+async def test_settings_of_the_database_change_nothing(empty_database: Database) -> None:
+    """Neither a search path, nor a schema of the login's own name, nor how strings are written there."""
+    connection = await empty_database.connect()
+    name = await connection.fetchval("select quote_ident(current_database())")
+    await connection.execute("do $$ begin execute format('create schema %I', current_user); end $$")
+    for setting in ("search_path = '$user', pg_catalog", "standard_conforming_strings = off"):
+        await connection.execute(f"alter database {name} set {setting}")
+    assert (await migrate(empty_database.url)).created
+    made = await connection.fetch(
+        "select distinct relnamespace::regnamespace::text from pg_class"
+        " where relname in ('outbox', 'webhook', 'delivery')"
+    )
+    assert ["public"] == [row[0] for row in made]
+    checks = await connection.fetch("select pg_get_constraintdef(oid) from pg_constraint where contype = 'c'")
+    assert any(r"whk\_" in row[0] for row in checks)
+    await require_schema(empty_database.url)
+    await connection.close()
+
+
 async def test_every_installation_has_a_key_of_its_own(database: Database, empty_database: Database) -> None:
     """Public ids of one say nothing about another's."""
     await migrate(empty_database.url)
