@@ -37,6 +37,11 @@ CHUNK: Final = 5
 HELD: Final = CHUNK + 2  # in the second chunk
 WITHIN_S: Final = 60.0
 UPDATE: Final = json.dumps({"event_id": "evt_abc123", "changes": {"magnitude": {"old": 4.2, "new": 4.4}}})
+END_WHO_WAITS: Final = (
+    "select bool_or(pg_terminate_backend(pid)) from pg_stat_activity"
+    " where application_name = 'dispatcher tail alert' and wait_event_type = 'Lock'"
+    " and datname = current_database()"
+)
 INSERT: Final = "insert into outbox (type, data) values ($1, $2)"
 
 
@@ -213,6 +218,39 @@ async def test_second_kill_between_later_chunks(database: Database, tmp_path: Pa
         )
         told_again = Counter(one.path for one in receiver.requests if one.header("x-grillo-attempt") == "1")
         assert {1} == set(told_again.values()), "a second request is a second attempt, after `interrupted`"
+
+
+async def test_connection_lost_in_the_midst_of_a_chunk(database: Database, tmp_path: Path) -> None:
+    """It was not written then: it is written again, and nobody is told twice."""
+    async with (
+        Receiver() as receiver,
+        looking(database) as connection,
+        daemons(database.url, tmp_path, TAIL__CHUNK_DELIVERIES=str(CHUNK)) as house,
+    ):
+        webhook_ids = await subscribed(database.url, receiver)
+        daemon = await house.start()
+        async with held_up(database, Lane.ALERT, webhook_ids[HELD - 1]):
+            await connection.execute(INSERT, "event.detected", detected())
+            await receiver.wait_for(CHUNK)
+
+            async def ended() -> bool:
+                """End the session that waits for the test's transaction, once it does."""
+                return await connection.fetchval(END_WHO_WAITS) or False
+
+            await eventually(ended, "the chunk is at work", WITHIN_S)
+        await settled(connection, WEBHOOKS)
+        assert {(f"/{number}", "1"): 1 for number in range(1, WEBHOOKS + 1)} == Counter(
+            (one.path, one.header("x-grillo-attempt")) for one in receiver.requests
+        )
+        # At no moment would a kill -9 have lost those who were still to be told.
+        nobody_left = "select array_agg(rest is null order by batch) from tail_position where lane = 0"
+        *before, last = await connection.fetchval(nobody_left)
+        assert ([False] * len(before), True) == (before, last)
+        await connection.execute(INSERT, "event.detected", detected(event_id="evt_other"))
+        await settled(connection, 2 * WEBHOOKS)
+        verified = await commands.run("verify", url=database.url)
+        assert 0 == verified.status, verified.out
+        assert [] == daemon.complaints()
 
 
 async def test_alerts_pass_between_the_chunks_of_lower_lanes(database: Database, tmp_path: Path) -> None:
