@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import secrets
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL_S: Final = 0.01
+MEMORY: Final = "/dev/shm"
+NEEDED_BYTES: Final = 4 * 1024**3
 # Speed for durability: right for data that a test throws away, wrong everywhere else.
 UNSAFE_SETTINGS: Final = {
     "fsync": "off",
@@ -30,6 +33,7 @@ UNSAFE_SETTINGS: Final = {
     "full_page_writes": "off",
     "max_prepared_transactions": "10",
     "autovacuum_naptime": "10min",
+    "max_wal_size": "256MB",
 }
 
 
@@ -44,10 +48,25 @@ class Database:
         return await asyncpg.connect(self.url, ssl=False, **options)
 
 
+def _in_memory() -> str | None:
+    """Name a directory in memory with room for clusters, None where there is none.
+
+    A clone is five hundred files: on a disk's file system tests take almost twice the CPU.
+    """
+    try:
+        state = os.statvfs(MEMORY)
+    except OSError:
+        return None
+    room = state.f_bavail * state.f_frsize
+    # PostgreSQL's programs may have to be copied beside the cluster, and are to run there.
+    fits = room >= NEEDED_BYTES and not state.f_flag & os.ST_NOEXEC and os.access(MEMORY, os.W_OK)
+    return MEMORY if fits else None
+
+
 @contextmanager
 def enterable_directory() -> Iterator[Path]:
     """Make a temporary directory that PostgreSQL's user can pass when the tests run as root."""
-    path = Path(tempfile.mkdtemp(prefix="dispatcher-test-"))
+    path = Path(tempfile.mkdtemp(prefix="dispatcher-test-", dir=_in_memory()))
     path.chmod(0o711)
     try:
         yield path
@@ -81,11 +100,22 @@ async def execute(url: str, statement: str) -> None:
         await connection.close()
 
 
+async def clone(server_url: str, name: str, template: str) -> None:
+    """Copy the database `template`, nobody being connected to it."""
+    connection = await asyncpg.connect(server_url, ssl=False)
+    try:
+        # File by file is half as dear as page by page through the log, and so is dropping the copy.
+        how = " strategy file_copy" if connection.get_server_version().major >= 15 else ""
+        await connection.execute(f"create database {name} template {template}{how}")
+    finally:
+        await connection.close()
+
+
 @asynccontextmanager
 async def cloned(server_url: str, template: str) -> AsyncIterator[Database]:
     """Copy the database `template`; the copy is dropped afterwards whoever is still connected."""
     name = f"test_{secrets.token_hex(6)}"
-    await execute(server_url, f"create database {name} template {template}")
+    await clone(server_url, name, template)
     try:
         yield Database(sibling(server_url, name))
     finally:
