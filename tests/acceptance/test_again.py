@@ -152,7 +152,7 @@ async def test_a_window_is_recovered_across_a_kill(database: Database, tmp_path:
             connection = await database.connect()
             for kind, data in (("sensor.offline", SENSOR), ("sensor.online", ONLINE)):
                 await connection.execute(
-                    "insert into outbox (type, data) select $1, $2::json from generate_series(1, 150)",
+                    "insert into outbox (type, data) select $1, $2::json from generate_series(1, 60)",
                     kind,
                     data,
                 )
@@ -169,18 +169,18 @@ async def test_a_window_is_recovered_across_a_kill(database: Database, tmp_path:
             async def all_are(status: str, count: int) -> bool:
                 return await counts(status) == count
 
-            await until(lambda: all_are("failed", 150), "every delivery failed")
+            await until(lambda: all_are("failed", 60), "every delivery failed")
             await until(
-                lambda: connection.fetchval("select count(*) = 300 from message"), "everything is routed"
+                lambda: connection.fetchval("select count(*) = 120 from message"), "everything is routed"
             )
             await ask("PATCH", path, {"events": ["sensor.*"]})
             server.status = 200
             window = {"since": since.isoformat(), "include": ["failed", "cancelled", "missing"]}
             counted = await ask("POST", f"{path}/recover", {**window, "dry_run": True})
-            assert {"failed": 150, "cancelled": 0, "missing": 150} == counted["counts"]
+            assert {"failed": 60, "cancelled": 0, "missing": 60} == counted["counts"]
             before = len(server.receiver.requests)
             made = await ask("POST", f"{path}/recover", window)
-            assert 300 == made["count"]
+            assert 120 == made["count"]
             await server.receiver.wait_for(before + 30)
             daemon.kill()
             await daemon.ended()
@@ -191,9 +191,9 @@ async def test_a_window_is_recovered_across_a_kill(database: Database, tmp_path:
                 return bool(shown["status"] == "completed")
 
             await until(completed, "the recovery is completed")
-            await until(lambda: all_are("delivered", 300), "all of them arrived")
+            await until(lambda: all_are("delivered", 120), "all of them arrived")
             shown = await ask("GET", f"{path}/recoveries/{made['id']}")
-            assert {"failed": 150, "cancelled": 0, "missing": 150} == shown["requested"]
+            assert {"failed": 60, "cancelled": 0, "missing": 60} == shown["requested"]
             listed = await ask("GET", f"{path}/deliveries?event=sensor.online&limit=1")
             detail = await ask("GET", f"{path}/deliveries/{listed[0]['id']}")
             assert ("requested", "recover", 1) == tuple(

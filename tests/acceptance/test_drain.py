@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from dispatcher.store.lease import TERM_S
 from tests.acceptance.daemon import daemons
 from tests.acceptance.harness import RETRY_DELAYS_S, Harness
@@ -87,6 +89,7 @@ async def test_a_standby_takes_over(database: Database, tmp_path: Path) -> None:
         assert history.interrupted() > 0, "the kill met no request under way: this proved nothing"
 
 
+@pytest.mark.slow
 async def test_a_leader_that_was_frozen_past_its_lease_has_lost_it(
     database: Database, tmp_path: Path
 ) -> None:

@@ -14,8 +14,11 @@ from tests.acceptance.subscriber import moody, prompt, slow
 from tests.postgres import Database
 
 
-async def killed_during_a_replay(url: str, directory: Path, seed: int, kills: int) -> None:
+async def killed_during_a_replay(
+    url: str, directory: Path, seed: int, kills: int, most_events: int | None = None
+) -> None:
     """Replay, kill -9 so many times, start again at once each time, and count at the end."""
+    events = real_events()[:most_events]
     async with Harness(url, seed) as world:
         await world.subscribe(["*"], prompt)
         await world.subscribe(["*"], slow(0.05))
@@ -27,7 +30,7 @@ async def killed_during_a_replay(url: str, directory: Path, seed: int, kills: in
         }
         async with daemons(url, directory, **settings) as house:
             daemon = await house.start()
-            async with world.producing(real_events(), pause_s=kills / 150, to_the_end=True):
+            async with world.producing(events, pause_s=kills * 12 / len(events), to_the_end=True):
                 for count in range(kills):
                     if count % 2:  # at work
                         await daemon.says("leading")
@@ -46,6 +49,12 @@ async def killed_during_a_replay(url: str, directory: Path, seed: int, kills: in
         assert history.interrupted() > 0, "no kill met a request under way: this proved nothing"
 
 
+async def test_a_few_kills_lose_nothing(database: Database, tmp_path: Path) -> None:
+    """Kills while real events are inserted: each arrives, each request has its fact."""
+    await killed_during_a_replay(database.url, tmp_path, seed=20180207, kills=6, most_events=500)
+
+
+@pytest.mark.slow
 async def test_twenty_kills_lose_nothing(database: Database, tmp_path: Path) -> None:
     """Twenty kills during the replay of 1,724 real events: each arrives, each request has its fact."""
     await killed_during_a_replay(database.url, tmp_path, seed=20180206, kills=20)

@@ -299,7 +299,7 @@ async def test_no_secret_is_left_behind(data_dir: Path) -> None:
     assert [] == search.leaks()
 
 
-@pytest.mark.parametrize("what", ["away", "another password"])
+@pytest.mark.parametrize("what", ["away", pytest.param("another password", marks=pytest.mark.slow)])
 async def test_the_proxys_trouble_costs_no_attempt(data_dir: Path, what: str) -> None:
     """What the proxy does not let through is interrupted, tried again soon, and delivered in the end."""
     search = Search(

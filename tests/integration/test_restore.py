@@ -235,6 +235,7 @@ async def refused_until_rebased(restored: Site) -> None:
     assert await restored.clean()
 
 
+@pytest.mark.slow
 async def test_a_dump_goes_on_elsewhere_and_says_what_may_be_sent_twice(
     database: Database, data_dir: Path, tmp_path: Path
 ) -> None:

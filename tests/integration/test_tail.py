@@ -303,7 +303,7 @@ def play(server_url: str, template: str, *, games: int, moves: int) -> None:
 
 def test_every_committed_row_is_read_once(postgres_server: str, template_database: str) -> None:
     """Out-of-order commits, savepoints, prepared transactions, another database's writer, crashes."""
-    play(postgres_server, template_database, games=80, moves=40)
+    play(postgres_server, template_database, games=40, moves=40)
 
 
 @pytest.mark.slow
