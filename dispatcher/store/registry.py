@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import asyncpg
@@ -38,6 +39,7 @@ class Webhook(msgspec.Struct, frozen=True):
     public_id: str
     organization_id: int
     url: str
+    host: str  # of the URL, with the port where it is given; shared by all webhooks of one
     events: frozenset[str]
     network_ids: frozenset[str] | None
     filter: Filter | None
@@ -153,7 +155,7 @@ class Registry:
 
     def host_of(self, webhook_id: WebhookId) -> str:
         """Give the host, and the port where it is given, that a webhook leads to."""
-        return self.webhooks[webhook_id].url.split("/", 3)[2]
+        return self.webhooks[webhook_id].host
 
     def ordering_of(self, webhook_id: WebhookId) -> Ordering:
         """Give the order in which a webhook is told of one subject."""
@@ -235,6 +237,7 @@ class Registry:
             public_id=row["public_id"],
             organization_id=row["organization_id"],
             url=row["url"],
+            host=sys.intern(row["url"].split("/", 3)[2]),
             events=frozenset(row["events"]),
             network_ids=None if networks is None else frozenset(networks),
             filter=stored_filter(row["filter"], row["public_id"]),
