@@ -271,6 +271,13 @@ class Receiver:
         await self._server.wait_closed()
         self._server = None
 
+    async def hang_up(self) -> None:
+        """End every connection that is open, and go on listening."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def url(self, path: str = "/", *, host: str | None = None) -> str:
         """Give a URL that leads here; `host` is a name that resolves to this address."""
         scheme = "https" if self._ssl else "http"

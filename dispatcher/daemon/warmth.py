@@ -2,8 +2,10 @@
 
 How this works. Every few seconds a look is taken at the origins (scheme, host, port, trust) of the active
 webhooks that subscribe to `event.detected`, at most `delivery.warm_connections` of them. Where no idle
-connection will be open for two more looks, one is made; no request is sent on it. Where that fails, or the
-receiver soon ends it again, the pauses grow: who does not want it is let be.
+connection will be open for two more looks, one is made; no request is sent on it. Only to a receiver that
+left its connection open behind its last answer: one that serves a connection at a time must not be held by
+an idle one. Where it fails, or the receiver soon ends it again, the pauses grow: who does not want it is let
+be.
 """
 
 from __future__ import annotations
@@ -94,16 +96,17 @@ class Warmth:
                 care = self._cares[address] = before.get(address) or _Care(url)
                 care.url = url
         now = time.monotonic()
-        cold = [item for item in self._cares.items() if not self._is_ready(*item) and item[1].next_at <= now]
+        cold = [item for item in self._cares.items() if self._is_cold(*item) and item[1].next_at <= now]
         for start in range(0, len(cold), _AT_A_TIME):
             async with asyncio.TaskGroup() as group:
                 for address, care in cold[start : start + _AT_A_TIME]:
                     group.create_task(self._warm(address, care))
             await asyncio.sleep(_BREATH_S)
 
-    def _is_ready(self, address: Address, care: _Care) -> bool:
-        care.open = self._sender.ready(care.url, address.ca_certificates, for_s=0)
-        return self._sender.ready(care.url, address.ca_certificates, for_s=_AHEAD_S)
+    def _is_cold(self, address: Address, care: _Care) -> bool:
+        target = care.url, address.ca_certificates
+        care.open = self._sender.ready(*target, for_s=0)
+        return self._sender.keeps(*target) and not self._sender.ready(*target, for_s=_AHEAD_S)
 
     async def _warm(self, address: Address, care: _Care) -> None:
         now = time.monotonic()

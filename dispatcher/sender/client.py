@@ -79,12 +79,20 @@ class HttpSender:
 
     def ready(self, url: str, ca_certificates: str, *, for_s: float) -> bool:
         """Say whether there is a connection; see `Sender.ready`."""
+        endpoint = self._endpoint(url, ca_certificates)
+        return endpoint is not None and self._pool.ready(endpoint.origin, for_s)
+
+    def keeps(self, url: str, ca_certificates: str) -> bool:
+        """Say what the receiver did with the last connection; see `Sender.keeps`."""
+        endpoint = self._endpoint(url, ca_certificates)
+        return endpoint is not None and endpoint.origin.keeps
+
+    def _endpoint(self, url: str, ca_certificates: str) -> Endpoint | None:
         target = url, ca_certificates
         try:
-            endpoint = self._endpoints.get(target) or self._keep(target)
+            return self._endpoints.get(target) or self._keep(target)
         except SendError:
-            return False
-        return self._pool.ready(endpoint.origin, for_s)
+            return None
 
     async def warm(self, url: str, ca_certificates: str) -> bool:
         """Open a connection ahead; see `Sender.warm`."""

@@ -25,6 +25,10 @@ class Sender(Protocol):
         """Say whether an idle connection is open that a request to this URL may use, for so long at least."""
         ...
 
+    def keeps(self, url: str, ca_certificates: str) -> bool:
+        """Say whether this URL's receiver left its connection open behind its last answer."""
+        ...
+
     async def warm(self, url: str, ca_certificates: str) -> bool:
         """Open a connection ahead of a request to this URL, with all checks of a request's; send nothing.
 

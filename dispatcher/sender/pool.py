@@ -39,9 +39,10 @@ class OriginKey(NamedTuple):
 class Origin:
     """Where requests go: its idle connections, the one that was used last at the end."""
 
-    __slots__ = ("__weakref__", "idle")
+    __slots__ = ("__weakref__", "idle", "keeps")
 
     def __init__(self) -> None:
+        self.keeps = False  # the receiver left the connection open behind its last answer
         self.idle: Final[list[ReceiverConnection]] = []
 
 
@@ -83,8 +84,10 @@ class Pool:
         now = self._loop.time()
         until = now + (self._keepalive_s if hint_s is None else min(self._keepalive_s, hint_s))
         if until > now and self._empty is None and connection.settle(until):
+            connection.origin.keeps = True
             self._keep_idle(connection, now)
         else:
+            connection.origin.keeps = False
             connection.abort()
 
     def _keep_idle(self, connection: ReceiverConnection, now: float) -> None:
