@@ -355,6 +355,16 @@ class Lanes:
         own = self._share_of_room(lane, webhook_id) - (queue.held if queue else 0)
         return max(0, min(own, self._room[lane] - self.held))
 
+    def page_for(self, lane: Lane, webhook_id: WebhookId, most: int) -> int:
+        """Give how many deliveries of a webhook to read back at once; 0: wait for more room.
+
+        One at a time, as each is settled, would cost some statements each: it waits until half of what the
+        webhook may hold is free.
+        """
+        queue = self._queues[lane].get(webhook_id)
+        room = self.room_for(lane, webhook_id)
+        return min(most, room) if queue is None or room >= queue.held else 0
+
     def has_room(self, lane: Lane) -> bool:
         """Say whether a lane may hold more, whoever it is for."""
         return self.held < self._room[lane]

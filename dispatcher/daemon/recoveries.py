@@ -60,7 +60,7 @@ class Recoveries:
     async def _go_on(self, job: Recovery) -> None:
         """Ask for the next page of a recovery, if there is room for it."""
         webhook_id = job.window.webhook_id
-        room = min(_PAGE, self._lanes.room_for(Lane.RECOVERY, webhook_id))
+        room = self._lanes.page_for(Lane.RECOVERY, webhook_id, _PAGE)
         if room == 0 or self._lanes.crowded(Lane.RECOVERY):
             return
         walk = await self._ledger.walk(job)

@@ -192,8 +192,10 @@ class Retries:
 
     async def _serve(self, waiter: _Waiter, now: dt.datetime) -> None:
         """Read back what is due for a webhook that waits."""
-        lanes = TAILED if waiter.first else (Lane.RETRY,)
-        room = min(_PAGE_ROWS, max(self._lanes.room_for(lane, waiter.webhook_id) for lane in lanes))
+        if waiter.first:  # beside what the tails bring: it takes whatever room there is
+            room = min(_PAGE_ROWS, max(self._lanes.room_for(lane, waiter.webhook_id) for lane in TAILED))
+        else:
+            room = self._lanes.page_for(Lane.RETRY, waiter.webhook_id, _PAGE_ROWS)
         start = self._waiting[waiter]
         if room == 0:
             return

@@ -118,6 +118,17 @@ def test_a_limited_webhook_holds_little_and_crowds_nobody() -> None:
     assert 0 == wide.room_for(Lane.EVENT, WebhookId(1))
 
 
+def test_what_waits_is_read_back_by_pages() -> None:
+    """Not one by one as each is settled, but once half of what the webhook may hold is free."""
+    full = limited(2.0, 1)
+    pages = [full.page_for(Lane.RETRY, WebhookId(1), 500)]
+    for event in range(20):
+        put(full, event, lane=Lane.RETRY)
+        pages.append(full.page_for(Lane.RETRY, WebhookId(1), 500))
+    assert [20, *range(19, 9, -1), *[0] * 10] == pages
+    assert 7 == full.page_for(Lane.EVENT, WebhookId(1), 7)
+
+
 def test_nothing_to_do() -> None:
     """Empty lanes give nothing."""
     assert lanes().take(0) is None
