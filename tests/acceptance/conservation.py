@@ -132,7 +132,8 @@ def _delivery_problems(
         facts = history.facts.get(key)
         state = facts[-1]["state"] if facts else State.PENDING
         if state not in {State.DELIVERED, State.FAILED}:
-            yield f"event {serial} is {state} at the end"
+            told = [(fact["attempt_no"], fact["kind"], str(fact["next_attempt_at"])) for fact in facts or ()]
+            yield f"event {serial} is {state} at the end: outbox {key.outbox_id} {told}"
         if (state == State.DELIVERED) > (serial in subscriber.delivered):
             yield f"event {serial} is delivered, but the receiver never said so"
 
