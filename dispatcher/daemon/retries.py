@@ -35,6 +35,7 @@ _COMMITTED_LATE: Final = dt.timedelta(minutes=1)  # a commit of others' may have
 _LOOK_BACK_EVERY: Final = dt.timedelta(seconds=10)
 _LONGEST_SLEEP_S: Final = 5.0  # what is due announces itself; this is for an announcement that got lost
 _LATE_S: Final = 15.0
+_NEVER: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
 BEGINNING: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # before anything was due
 
 
@@ -75,6 +76,7 @@ class Retries:
         self._pulse = shared.process.health.pulse("retries", _LATE_S)
         self._now = now
         self._setback = Setback()
+        self._meanwhile = _NEVER  # the earliest due time that became durable since a sweep began
         self._cursor = _Cursor(BEGINNING, OutboxId(0), WebhookId(0))
         self._waiting: dict[_Waiter, tuple[dt.datetime, OutboxId]] = {}
         self._held: dict[Pending, dt.datetime] = {}
@@ -96,6 +98,7 @@ class Retries:
 
     def expect(self, due_at: dt.datetime) -> None:
         """Note a durable fact with a due time."""
+        self._meanwhile = min(self._meanwhile, due_at)
         if due_at <= self._cursor.due_at:
             self._cursor = _Cursor(due_at - _READ_AGAIN, OutboxId(0), WebhookId(0))
         if self._expected is None or due_at < self._expected:
@@ -162,7 +165,7 @@ class Retries:
 
     async def _sweep(self, now: dt.datetime) -> bool:
         """Read one page of what is due for everybody; true when there may be more."""
-        start = self._cursor
+        start, self._meanwhile = self._cursor, _NEVER
         ahead = self._setback.reach(now)
         rows = await self._outage.patiently(
             "retries", lambda: self._backlog.due(start, now, _PAGE_ROWS, ahead)
@@ -188,6 +191,9 @@ class Retries:
                 # Never later than the clock that set the due times may be behind: others' facts are due
                 # by the database's.
                 self._cursor = _Cursor(now - self._ahead - _READ_AGAIN, OutboxId(0), WebhookId(0))
+            # A fact that was recorded late, after an outage, may have been due long before the page was read.
+            if self._meanwhile <= self._cursor.due_at:
+                self._cursor = _Cursor(self._meanwhile - _READ_AGAIN, OutboxId(0), WebhookId(0))
         return more
 
     async def _serve(self, waiter: _Waiter, now: dt.datetime) -> None:

@@ -214,6 +214,30 @@ async def test_our_clock_may_be_ahead_of_the_databases(one: Parts) -> None:
         assert retries.low() <= utc_now()
 
 
+async def test_recorded_late_while_a_page_is_dealt_with(database: Database, one: Parts) -> None:
+    """After an outage facts become durable that were due long ago, while the schedule is read: found."""
+    early, late = await deliveries(one, 2)
+    long_ago = utc_now() - dt.timedelta(minutes=20)
+    await one.record(failed(early, 1, long_ago))
+    retries = retries_of(one)
+    holder, watcher = await database.connect(), await database.connect()
+    await holder.execute("begin; lock table claim in share mode")
+    waits = (
+        "select count(*) = 1 from pg_stat_activity where datname = current_database()"
+        " and application_name = 'dispatcher ledger' and wait_event_type = 'Lock'"
+    )
+    async with running(retries.run()):
+        await wait_for(lambda: watcher.fetchval(waits), "the page has been read, its claim waits")
+        await one.record(failed(late, 1, long_ago))
+        retries.expect(long_ago)
+        await holder.execute("rollback")
+        taken = await wait_taken(one, retries, 2)
+        assert [(early, 2), (late, 2)] == attempts(taken)
+        await finish(one, retries, taken)
+    await holder.close()
+    await watcher.close()
+
+
 def ends_at(at: dt.datetime, delay: dt.timedelta) -> dict[str, dt.datetime]:
     """Say of an attempt that it began then, and is to be repeated so much later."""
     return {"started_at": at, "next_attempt_at": at + delay}
