@@ -26,6 +26,8 @@ create table installation (
     id_key         bytea not null default uuid_send(gen_random_uuid()),
     -- Proves that the configured encryption key is the one that the secrets were written with.
     key_check      bytea,
+    -- Into how many shards the webhooks are divided: webhook `id` is in shard `id % shards`.
+    shards         smallint not null default 1 check (shards between 1 and 64),
     created_at     timestamptz not null default now()
 );
 
@@ -430,19 +432,20 @@ select l.lane, p.outbox_id, p.rest
     select t.outbox_id, t.rest from tail_position t where t.lane = l.lane order by t.batch desc limit 1) p
  where p.rest is not null;
 
--- Every delivery of the lane in a batch up to `batch` has a fact or belongs to a webhook that waits:
+-- Of the shard's webhooks, every delivery of the lane in a batch up to `batch` has a fact or is of one that waits:
 -- `waiting` is an array of [webhook id, outbox id]: its deliveries after that one. In lane 3 `batch` is a
 -- time in microseconds: everything that was due up to then has been attempted.
 create table tail_checkpoint (
     day        date not null default (clock_timestamp() at time zone 'UTC')::date,
+    shard      smallint not null,
     lane       smallint not null,
     id         bigint generated always as identity,
     run_id     bigint not null,
     batch      bigint not null,
     waiting    json not null,
-    primary key (day, lane, id)
+    primary key (day, shard, lane, id)
 ) partition by range (day);
-create index tail_checkpoint_newest on tail_checkpoint (lane, id);
+create index tail_checkpoint_newest on tail_checkpoint (shard, lane, id);
 
 -- After a restore (`dispatcher rebase`): every row of the outbox up to `outbox_id` has been dealt with, whatever
 -- its transaction id, which may be another server's. Ids go on far beyond it, so none is given twice.
@@ -606,10 +609,13 @@ begin
       from generate_series(0, 2) l (lane)
      cross join lateral (select * from tail_position p where p.lane = l.lane order by p.batch desc limit 1) n
      where n.day < after;
-    insert into tail_checkpoint (day, lane, run_id, batch, waiting)
-    select after, n.lane, n.run_id, n.batch, n.waiting
-      from generate_series(0, 3) l (lane)
-     cross join lateral (select * from tail_checkpoint c where c.lane = l.lane order by c.id desc limit 1) n
+    insert into tail_checkpoint (day, shard, lane, run_id, batch, waiting)
+    select after, n.shard, n.lane, n.run_id, n.batch, n.waiting
+      from generate_series(0, (select shards - 1 from installation)) s (shard)
+     cross join generate_series(0, 3) l (lane)
+     cross join lateral (
+        select * from tail_checkpoint c
+         where c.shard = s.shard and c.lane = l.lane order by c.id desc limit 1) n
      where n.day < after;
     -- Never stand in the producers' way: give up at once, the next turn tries again. Their table goes
     -- last, so that they wait for nothing else.
@@ -802,12 +808,13 @@ create trigger accept before insert on outbox for each row execute function outb
 alter table outbox enable always trigger accept;
 
 -- ---------------------------------------------------------------------------------------------------
--- Runs: who leads
+-- Runs: who sends to which webhooks
 -- ---------------------------------------------------------------------------------------------------
 
--- Each time a process takes the lead it starts a run; its id is the epoch that fences what it writes.
+-- Each time a process takes a shard it starts a run; its id is the epoch that fences what it writes.
 create table run (
     id         bigint generated always as identity primary key,
+    shard      smallint not null default 0,
     owner      text not null,  -- host, boot, pid namespace, pid and start time: tells a dead process
     version    text not null,
     started_at timestamptz not null default clock_timestamp()
@@ -818,10 +825,18 @@ create table run_end (
     how    text not null check (how in ('clean', 'rescued')),
     at     timestamptz not null default clock_timestamp()
 );
+-- The holder of shard 0 leads: it reads the outbox for all.
 create table lease (
-    singleton  boolean primary key default true check (singleton),
+    shard      smallint primary key,
     run_id     bigint not null references run (id),
     owner      text not null,
+    expires_at timestamptz not null
+);
+-- The daemons that are there to share the webhooks, while there is more than one shard.
+create table member (
+    owner      text primary key,  -- as in `run`
+    version    text not null,
+    joined_at  timestamptz not null default clock_timestamp(),
     expires_at timestamptz not null
 );
 
@@ -884,8 +899,9 @@ begin
     if to_regrole('dispatcher_daemon') is not null then
         grant select, insert on all tables in schema public to dispatcher_daemon;
         grant update on webhook, organization, api_key, lease, registry_version, event_type to dispatcher_daemon;
-        grant update (key_check) on installation to dispatcher_daemon;
-        grant update, delete on idempotency_key, dashboard_session to dispatcher_daemon;
+        grant update (key_check, shards) on installation to dispatcher_daemon;
+        grant update, delete on idempotency_key, dashboard_session, member to dispatcher_daemon;
+        grant delete on lease to dispatcher_daemon;
         grant delete on organization_network to dispatcher_daemon;
         grant usage on all sequences in schema public to dispatcher_daemon;
         grant execute on function create_partitions(date, date), drop_oldest_month(date) to dispatcher_daemon;

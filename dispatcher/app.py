@@ -27,10 +27,10 @@ from dispatcher.core.errors import DrainExpired, OperatorError
 from dispatcher.core.ids import DeliveryIds
 from dispatcher.daemon.gauges import show_process
 from dispatcher.daemon.housekeeping import Housekeeping
-from dispatcher.daemon.leadership import Leadership
 from dispatcher.daemon.ops import create_ops_app
 from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.shared import Process
+from dispatcher.daemon.sharing import Sharing
 from dispatcher.daemon.systemd import Service, listen_fds, notify, watchdog_interval_s
 from dispatcher.dashboard import Dashboard, DashboardContext
 from dispatcher.diagnosis.machine import FILES_BESIDE_REQUESTS
@@ -38,7 +38,6 @@ from dispatcher.sender import HttpSender
 from dispatcher.store.connection import Database
 from dispatcher.store.embedded import EmbeddedServer
 from dispatcher.store.installation import Installation
-from dispatcher.store.lease import Lease
 from dispatcher.store.refusals import operator_mistakes
 from dispatcher.store.schema import migrate, require_schema
 from dispatcher.store.vault import Vault, configured_vault
@@ -111,21 +110,20 @@ async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
             vault=vault,
             ids=ids,
             sender=sender,
-            lease=Lease(database.link("lease")),
             outage=outage,
             metrics=metrics,
             health=health,
             traces=await stack.enter_async_context(open_traces(config.tracing, installation.id_key)),
         )
         show_process(process)
-        leadership = Leadership(process)
+        sharing = Sharing(process)
         policy = AddressPolicy(config.delivery.allowed_networks)
         api = create_app(ApiContext(database=database, vault=vault, ids=ids, config=config, policy=policy))
         Dashboard(
             DashboardContext(database=database, vault=vault, ids=ids, config=config, policy=policy)
         ).add_to(api)
         await _listen(stack, api, config.api.listen, "api", sockets)
-        housekeeping = Housekeeping(process, leading=lambda: leadership.leading)
+        housekeeping = Housekeeping(process, leading=lambda: sharing.leading)
         # What is here now stays: the collector need not look at it again, nor look so often.
         gc.collect()
         gc.freeze()
@@ -138,9 +136,8 @@ async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
             run(server.supervise())
         status = 0
         try:
-            await leadership.work(stop)
-        except DrainExpired as expired:
-            log.warning("drain expired", reason=str(expired))
+            await sharing.work(stop)
+        except DrainExpired:
             status = 1
         notify("STOPPING=1")
     log.info("stopped")

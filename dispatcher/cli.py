@@ -38,6 +38,7 @@ from dispatcher.tools.rebase import rebase
 from dispatcher.tools.rekey import rekey
 from dispatcher.tools.rows import Defaults
 from dispatcher.tools.session import database_url
+from dispatcher.tools.shards import shards
 from dispatcher.tools.status import status
 from dispatcher.tools.terminal import complain, result
 from dispatcher.tools.top import top
@@ -171,6 +172,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Config, argparse.Namespace], Coroutine[N
     ),
     "verify": lambda config, parsed: verify(config, since=parsed.since, as_json=parsed.json),
     "rekey": lambda config, parsed: rekey(config, parsed.new_key_file, as_json=parsed.json),
+    "shards": lambda config, parsed: shards(config, parsed.count, as_json=parsed.json),
     "rebase": lambda config, parsed: rebase(
         config, yes=parsed.yes, same_xids=parsed.same_xids, as_json=parsed.json
     ),

@@ -21,6 +21,7 @@ from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.delivery import STEP, Kind, State, Trigger
 from dispatcher.core.ids import DeliveryIds, DeliveryKey, OutboxId, RunId, WebhookId
 from dispatcher.core.lanes import Lane, Lanes, Limits, Pending
+from dispatcher.core.sharing import Shard
 from dispatcher.core.snapshot import BEGINNING, Position
 from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.shared import Process, Shared
@@ -151,7 +152,7 @@ class Parts:
 
     def backlog(self) -> Backlog:
         """Make a backlog with a link of its own."""
-        return Backlog(self.store.link("backlog"))
+        return Backlog(self.store.link("backlog"), self.shared.shard)
 
     async def record(self, *facts: FactRow) -> None:
         """Make facts durable."""
@@ -218,21 +219,22 @@ class Parts:
 
 
 @contextlib.asynccontextmanager
-async def parts(database: Database, url: str | None = None, **delivery: Any) -> AsyncIterator[Parts]:
+async def parts(
+    database: Database, url: str | None = None, *, shard: Shard | None = None, **delivery: Any
+) -> AsyncIterator[Parts]:
     """Take the lead over a database; `delivery` are settings, `url` another login than the owner's."""
     config = Config(delivery=Delivery(allowed_networks=("127.0.0.0/8",), **delivery))
     store = Store(url or database.url, DatabaseConfig())
     connection = await database.connect()
     metrics = Metrics()
     async with HttpSender(config.delivery) as sender:
-        lease = Lease(store.link("lease"))
+        lease = Lease(store.link("lease"), shard or Shard())
         process = Process(
             config=config,
             database=store,
             vault=VAULT,
             ids=DeliveryIds(bytes(16)),
             sender=sender,
-            lease=lease,
             outage=Outage(metrics),
             metrics=metrics,
             health=Health(),
@@ -245,7 +247,8 @@ async def parts(database: Database, url: str | None = None, **delivery: Any) -> 
         )
         run_id = await lease.take()
         assert run_id is not None
-        shared = Shared(process, run_id, Lanes(limits), Registry(store.link("registry"), VAULT))
+        registry = Registry(store.link("registry"), VAULT, lease.shard)
+        shared = Shared(process, lease, run_id, Lanes(limits), registry)
         try:
             system_id = await connection.fetchval("select system_identifier from pg_control_system()")
             yield Parts(shared, store, connection, system_id, limits)

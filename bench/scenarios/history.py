@@ -69,8 +69,8 @@ _POSITIONS: Final = """
       from generate_series(0, 2) lane, pg_control_system()
 """
 _CHECKPOINTS: Final = """
-    insert into tail_checkpoint (lane, run_id, batch, waiting)
-    select lane, $1, case lane when 3 then (extract(epoch from now()) * 1e6)::bigint else 1 end, '[]'
+    insert into tail_checkpoint (shard, lane, run_id, batch, waiting)
+    select 0, lane, $1, case lane when 3 then (extract(epoch from now()) * 1e6)::bigint else 1 end, '[]'
       from generate_series(0, 3) lane
 """
 

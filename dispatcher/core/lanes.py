@@ -26,7 +26,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -172,14 +172,10 @@ class Lanes:
     """Everything that is held in memory."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
         self._queues: tuple[dict[WebhookId, _Queue], ...] = tuple({} for _ in Lane)
         self._turns: tuple[deque[_Queue], ...] = tuple(deque() for _ in Lane)
         self._put_off: deque[_Queue] = deque()
-        self._slots = [int(limits.max_in_flight * _SHARE[lane]) or 1 for lane in Lane]
-        self._slots_of_one = [round(limits.max_in_flight_per_webhook * _SHARE[lane]) or 1 for lane in Lane]
-        self._room = [int(limits.max_held * _SHARE[lane]) or 1 for lane in Lane]
-        self._bytes_room = [int(limits.max_bytes * _SHARE[lane]) for lane in Lane]
+        self.bound(limits)
         self._attempts: dict[tuple[OutboxId, WebhookId], int] = {}  # the attempt that is held
         self._flying: dict[WebhookId, int] = {}
         self.rates = Rates()
@@ -191,6 +187,14 @@ class Lanes:
         self.settled_count = 0  # of webhooks without a rate limit
         self.queued_in = [0] * len(Lane)
         self.in_flight_in = [0] * len(Lane)
+
+    def bound(self, limits: Limits) -> None:
+        """Set the bounds, now or later; what is held beyond lower ones stays until it is settled."""
+        self._limits = limits
+        self._slots = [int(limits.max_in_flight * _SHARE[lane]) or 1 for lane in Lane]
+        self._slots_of_one = [round(limits.max_in_flight_per_webhook * _SHARE[lane]) or 1 for lane in Lane]
+        self._room = [int(limits.max_held * _SHARE[lane]) or 1 for lane in Lane]
+        self._bytes_room = [int(limits.max_bytes * _SHARE[lane]) for lane in Lane]
 
     def admit(self, lane: Lane, key: DeliveryKey, body_bytes: int, attempt_no: int = 1) -> Admission:
         """Reserve room for an attempt; what was admitted is either pushed or given up."""
@@ -348,6 +352,15 @@ class Lanes:
     def held_for(self, webhook_id: WebhookId) -> list[OutboxId]:
         """Give the events that are in memory for a webhook."""
         return [outbox_id for outbox_id, one in self._attempts if one == webhook_id]
+
+    def unattempted(self) -> Iterator[tuple[Lane, WebhookId, OutboxId]]:
+        """Give for each tailed lane and webhook the earliest event of a first attempt that is in memory."""
+        first: dict[WebhookId, OutboxId] = {}
+        for (outbox_id, webhook_id), attempt_no in self._attempts.items():
+            if attempt_no == 1:
+                first[webhook_id] = min(outbox_id, first.get(webhook_id, outbox_id))
+        for lane in TAILED:
+            yield from ((lane, one, first[one]) for one in self._queues[lane] if one in first)
 
     def room_for(self, lane: Lane, webhook_id: WebhookId) -> int:
         """Give how many more deliveries of a webhook may be admitted to a lane."""

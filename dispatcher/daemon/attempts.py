@@ -51,12 +51,13 @@ class Attempts:
         self._ids = process.ids
         self._config = process.config.delivery
         self._lane_metrics = [shared.metrics.lanes[lane.name.lower()] for lane in Lane]
-        self._lease = process.lease
+        self._lease = shared.lease
         self._traces = process.traces
         self._group: asyncio.TaskGroup | None = None
         self._closing = False
         self._sending: set[asyncio.Task[None]] = set()
         self._cut: set[asyncio.Task[None]] = set()
+        self._why_cut = ""
         self._workers = 0
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -115,8 +116,9 @@ class Attempts:
         self._timer, self._timer_ns = None, NEVER_NS
         self.pump()
 
-    def cut_off(self) -> None:
-        """End every request under way: another process may lead by now, and send the same delivery."""
+    def cut_off(self, reason: str) -> None:
+        """End every request under way: another process may send the same delivery, now or soon."""
+        self._why_cut = reason
         for task in self._sending:
             self._cut.add(task)
             task.cancel()
@@ -174,7 +176,7 @@ class Attempts:
             Message(webhook.url, headers, pending.payload.body, webhook.ca_certificates), task
         )
         if outcome is None:
-            await self._interrupted(pending, "the lead could not be confirmed in time", dt.timedelta())
+            await self._interrupted(pending, self._why_cut, dt.timedelta())
             return
         duration_s = time.perf_counter() - clock
         if self._traces is not None:

@@ -37,6 +37,8 @@ class Checkpoints:
         self._waiting = waiting
         self._retries = retries
         self._outage = shared.outage
+        self._lanes = shared.lanes
+        self._shard = shared.shard
         self._written: dict[Lane, object] = {}
 
     async def run(self) -> None:
@@ -45,11 +47,20 @@ class Checkpoints:
             await asyncio.sleep(_EVERY_S)
             await self._outage.patiently("checkpoints", self.write)
 
-    async def write(self) -> None:
-        """Write what changed since the last time."""
+    async def write(self, *, last: bool = False) -> None:
+        """Write what changed since the last time.
+
+        The `last` one of a run that leads names every webhook of which something was never attempted, so that
+        the next run lets nothing pass it. Those who follow read what is left in its order anyway.
+        """
+        last = last and self._shard.leads
+        if last:
+            for lane, webhook_id, outbox_id in self._lanes.unattempted():
+                self._waiting.mark(lane, webhook_id, outbox_id)
         for lane in TAILED:
             # A batch that closes while the statement runs only makes this older than it could be.
-            state = (self._progress.low(lane), sorted(self._waiting.positions(lane)))
+            batch = self._progress.reached(lane) if last else self._progress.low(lane)
+            state = (batch, sorted(self._waiting.positions(lane)))
             if self._written.get(lane) != state:
                 await self._ledger.checkpoint(lane, *state)
                 self._written[lane] = state

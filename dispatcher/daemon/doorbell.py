@@ -95,7 +95,7 @@ class Doorbell:
         self._bells = tuple(_Bell(lane, *(one / 1000 for one in milliseconds)) for lane in TAILED)
         self._outage = shared.outage
         self._wakeups = shared.metrics.wakeups
-        self._pulse = shared.process.health.pulse("doorbell", _LATE_S)
+        self._pulse = shared.pulse("doorbell", _LATE_S)
         self._look = asyncio.Event()
         self.due = asyncio.Event()  # somebody appended a fact that is due
         self.count = 0  # wake-ups so far

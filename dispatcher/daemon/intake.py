@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dispatcher.core.ids import DeliveryKey
 from dispatcher.core.lanes import Admission, Lane, Payload, Pending
@@ -27,6 +27,11 @@ class Downstream:
     progress: Progress
     pushed: Callable[[], None]  # something was queued
     stopped: Callable[[list[Webhook]], None]  # these webhooks are active no longer
+    written: Callable[[], None] = lambda: None  # there is something for other shards to read
+
+    def telling(self, written: Callable[[], None]) -> Downstream:
+        """Give the same where `written` is told of everything that is written."""
+        return replace(self, written=written)
 
 
 class Intake:
@@ -39,6 +44,8 @@ class Intake:
         self._waiting = downstream.waiting
         self._progress = downstream.progress
         self._pushed = downstream.pushed
+        self._written = downstream.written
+        self._shard = shared.shard
         self._traces = shared.process.traces
         self._metrics = shared.metrics.lanes[lane.name.lower()]
 
@@ -46,7 +53,8 @@ class Intake:
         """Reserve room for each delivery of a message, and note in `claimed` which have found some."""
         for webhook_id in message.webhook_ids:
             message.claimed.append(
-                not self._waiting.waits(self._lane, webhook_id)
+                self._shard.owns(webhook_id)
+                and not self._waiting.waits(self._lane, webhook_id)
                 # What an event revises may be among the alerts that wait.
                 and not (self._lane is Lane.EVENT and self._waiting.waits(Lane.ALERT, webhook_id))
                 and self._lanes.admit(
@@ -83,7 +91,7 @@ class Intake:
                         )
                         payloads[id(body)] = payload
                     self._order.push(Pending(key, self._lane, payload, batch=batch))
-                else:
+                elif self._shard.owns(webhook_id):
                     self._waiting.mark(self._lane, webhook_id, message.outbox_id)
         self._progress.opened(self._lane, batch, claimed_count)
         self._metrics.deliveries.inc(deliveries)
@@ -99,3 +107,4 @@ class Intake:
             self._metrics.messages.inc(len(messages))
         if claimed_count:
             self._pushed()
+        self._written()

@@ -15,6 +15,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._open: tuple[dict[int, int], ...] = tuple({} for _ in TAILED)
+        self._begun: tuple[set[int], ...] = tuple(set() for _ in TAILED)
         self._newest = [0] * len(TAILED)
 
     def begin(self, lane: int, batch: int) -> None:
@@ -33,10 +34,12 @@ class Progress:
         All chunks of an event count for the batch of its message: by that a restart finds it.
         """
         self.opened(lane, batch, 1)
+        self._begun[lane].add(batch)
 
     def ended(self, lane: int, batch: int) -> None:
         """Say that all chunks of the batch are written."""
         self.closed(lane, batch)
+        self._begun[lane].discard(batch)
 
     def closed(self, lane: int, batch: int) -> None:
         """Count one delivery of the batch whose first fact is durable."""
@@ -51,3 +54,7 @@ class Progress:
         # Insertion order is batch order, and entries only ever shrink or go.
         lowest = next(iter(self._open[lane]), None)
         return self._newest[lane] if lowest is None else lowest - 1
+
+    def reached(self, lane: int) -> int:
+        """Give the batch up to which every delivery was at least taken into memory, or waits."""
+        return min(self._begun[lane], default=self._newest[lane] + 1) - 1

@@ -65,6 +65,11 @@ class Recorder:
         due = (fact.next_attempt_at for _, fact in self._waiting)
         return min((at for at in due if at is not None), default=utc_now())
 
+    @property
+    def buffered(self) -> int:
+        """How many facts wait to be written."""
+        return len(self._waiting)
+
     async def drained(self) -> None:
         """Wait until every fact that was handed over is durable."""
         await self._empty.wait()
@@ -83,7 +88,6 @@ class Recorder:
             self._metrics.facts_recorded.inc(count)
             for _ in range(count):
                 self._waiting.popleft()
-            self._metrics.facts_buffered.set(len(self._waiting))
             if not self._waiting:
                 self._some.clear()
                 self._empty.set()

@@ -38,11 +38,31 @@ class Rescuer:
         self._waiting = waiting
         self._retries = retries
         self._outage = shared.outage
+        self._shard = shared.shard
         self._run_id = shared.run_id
+        self._dead: list[RunId] = []
+        self._begun: dict[Lane, int] = {}  # the batches of the checkpoints
+
+    async def begin(self) -> dict[Lane, int] | None:
+        """After an ordered end, let what was left open wait before anything new comes, so that order is kept.
+
+        Gives each lane's batch from which on more may be open; None after a crash: then that is looked for
+        while new events go on.
+        """
+        self._dead = await self._outage.patiently("rescue", lambda: self._backlog.dead_runs(self._run_id))
+        if self._dead:
+            return None
+        return {lane: await self._restore(lane) for lane in TAILED}
+
+    async def _restore(self, lane: Lane) -> int:
+        batch, positions = await self._outage.patiently("rescue", lambda: self._backlog.checkpoint(lane))
+        self._waiting.restore(lane, (one for one in positions if self._shard.owns(one[0])))
+        self._begun[lane] = batch
+        return batch
 
     async def run(self, last_batches: Mapping[Lane, int]) -> None:
-        """Find everything that is open in batches up to those given."""
-        dead = await self._outage.patiently("rescue", lambda: self._backlog.dead_runs(self._run_id))
+        """Find everything that is open in batches up to those given; `begin` came before."""
+        dead = self._dead
         low_us, _ = await self._outage.patiently("rescue", lambda: self._backlog.checkpoint(Lane.RETRY))
         # A clock that was set back since must not hide what becomes due now.
         low = min(BEGINNING + dt.timedelta(microseconds=low_us), utc_now())
@@ -63,9 +83,9 @@ class Rescuer:
         self._retries.begin(low)
 
     async def _lane(self, lane: Lane, last_batch: int, dead: Sequence[RunId]) -> None:
-        batch, positions = await self._outage.patiently("rescue", lambda: self._backlog.checkpoint(lane))
-        self._waiting.restore(lane, positions)
-        after, found = (batch, 2**63 - 1), 0  # after everything in `batch`
+        if lane not in self._begun:
+            await self._restore(lane)
+        after, found = (self._begun[lane], 2**63 - 1), 0  # after everything in that batch
         while page := await self._outage.patiently("rescue", partial(self._page, lane, after, last_batch)):
             found += await self._outage.patiently("rescue", partial(self._open, lane, page, dead))
             after = (page[-1].batch, page[-1].outbox_id)

@@ -72,8 +72,7 @@ class Retries:
         self._lanes = shared.lanes
         self._order = shared.order
         self._outage = shared.outage
-        self._metrics = shared.metrics
-        self._pulse = shared.process.health.pulse("retries", _LATE_S)
+        self._pulse = shared.pulse("retries", _LATE_S)
         self._now = now
         self._setback = Setback()
         self._meanwhile = _NEVER  # the earliest due time that became durable since a sweep began
@@ -118,6 +117,11 @@ class Retries:
         """Say whether an attempt was brought back from here."""
         return pending in self._held
 
+    @property
+    def due(self) -> int:
+        """How many attempts are due and have not left, webhooks that wait for room counted as one."""
+        return len(self._held) + len(self._waiting)
+
     def settled(self, pending: Pending) -> None:
         """Forget an attempt that had been brought back and now has its fact."""
         del self._held[pending]
@@ -140,7 +144,6 @@ class Retries:
             more = await self._sweep(now)
             for waiter in sorted(self._waiting, key=lambda one: not one.first):
                 await self._serve(waiter, now)
-            self._metrics.retries_due.set(len(self._held) + len(self._waiting))
             self._pulse.beat()
             if not more:
                 await self._sleep(now)

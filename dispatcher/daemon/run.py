@@ -1,9 +1,9 @@
-"""One run: everything that works between taking the lead and giving it back.
+"""One run: everything that works for a shard between taking it and giving it back.
 
-    doorbell ──▶ tailers ──▶ lanes ──▶ attempts ──▶ recorder
-                    │          ▲                        │
-                    └▶ waiting ┤ retries ◀──────────────┘
-                    rescuer ───┘        recoveries, checkpoints, cancellations, lease
+    leading ────┬─▶ lanes ──▶ attempts ──▶ recorder
+    or follower │     ▲                        │
+                └▶ waiting ┤ retries ◀─────────┘
+                rescuer ───┘        recoveries, checkpoints, cancellations, tenure
 
 Nothing outlives the run: its loops are one task group, and what they hold in memory is either settled or in
 the database.
@@ -13,46 +13,45 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import structlog
 
+from dispatcher.config import Delivery
 from dispatcher.core.delivery import Kind
 from dispatcher.core.errors import DrainExpired, LeaseLost
 from dispatcher.core.ids import RunId, WebhookId
-from dispatcher.core.lanes import TAILED, Lane, Lanes, Limits, Payload, Pending
+from dispatcher.core.lanes import Lane, Lanes, Limits, Payload, Pending
 from dispatcher.daemon.attempts import Attempts
 from dispatcher.daemon.checkpoints import Checkpoints
 from dispatcher.daemon.disabler import Disabler
-from dispatcher.daemon.doorbell import Doorbell
-from dispatcher.daemon.gauges import show_run
+from dispatcher.daemon.follower import Follower
 from dispatcher.daemon.intake import Downstream
+from dispatcher.daemon.leading import Leading
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.recorder import Recorder
 from dispatcher.daemon.recoveries import Recoveries
 from dispatcher.daemon.rescuer import Rescuer
 from dispatcher.daemon.retries import Retries
 from dispatcher.daemon.shared import Process, Shared, utc_now
-from dispatcher.daemon.tailer import Tailer
+from dispatcher.daemon.tenure import Tenure
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.daemon.warmth import Warmth
 from dispatcher.store.backlog import Backlog
 from dispatcher.store.connection import INDEXED, Link
-from dispatcher.store.lease import RENEW_EVERY_S
+from dispatcher.store.lease import Lease
 from dispatcher.store.ledger import FactRow, Ledger
 from dispatcher.store.recovering import RecoveryLedger
 from dispatcher.store.registry import Registry, Webhook
 from dispatcher.store.streaks import Streaks
-from dispatcher.store.wakeup import Wakeup
 
-_WATCH_TRUST_S: Final = 0.25  # well below the second by which we trust ourselves for less
 _LEAST_PATIENCE_S: Final = 0.05
 _LONGEST_PATIENCE_S: Final = (
     1.0  # an earlier one may join; or the clock is put back, and the first is far off
 )
-_GIVE_BACK_S: Final = 2.0  # at shutdown, while PostgreSQL is away
 
 log = structlog.get_logger("run")
 
@@ -60,123 +59,120 @@ log = structlog.get_logger("run")
 class Run:
     """The loops of one run, wired together."""
 
-    def __init__(self, process: Process, run_id: RunId) -> None:
+    def __init__(self, process: Process, lease: Lease, run_id: RunId) -> None:
         self._process = process
         self._run_id = run_id
-        self._lease = process.lease
         self._outage = process.outage
         self._links: list[Link] = []
-        delivery = process.config.delivery
-        self.lanes = Lanes(
-            Limits(
-                max_in_flight=delivery.max_in_flight,
-                max_in_flight_per_webhook=delivery.max_in_flight_per_webhook,
-                max_held=delivery.max_queued,
-                max_bytes=delivery.max_queued_bytes,
-            )
-        )
-        self._registry = Registry(self._link("registry"), process.vault, self._limit_rates)
-        shared = Shared(process, run_id, self.lanes, self._registry)
+        self.shard = shard = lease.shard
+        self.lanes = Lanes(limits_of(process.config.delivery))
+        self.registry = Registry(self._link("registry"), process.vault, shard, self._limit_rates)
+        self._shared = shared = Shared(process, lease, run_id, self.lanes, self.registry)
         self._order = shared.order
         self._patient = asyncio.Event()  # something waits for a retry that is due soon
         self._progress = Progress()
-        self._backlog = Backlog(self._link("backlog", INDEXED))
+        self._backlog = Backlog(self._link("backlog", INDEXED), shard)
         self._ledger = Ledger(self._link("ledger"), run_id)
-        self._waiting = Waiting(shared, self._backlog, self._ledger)
-        self._retries = Retries(
-            shared, Backlog(self._link("retries", INDEXED)), self._ledger, stopped=self._deactivated
+        self.waiting = Waiting(shared, self._backlog, self._ledger)
+        self.retries = Retries(
+            shared, Backlog(self._link("retries", INDEXED), shard), self._ledger, stopped=self._deactivated
         )
         self._recoveries = Recoveries(
-            shared, RecoveryLedger(self._link("recoveries"), run_id), self._retries.ring
+            shared, RecoveryLedger(self._link("recoveries"), run_id, shard), self.retries.ring
         )
-        self._recorder = Recorder(shared, self._link("recorder"), self._durable)
-        self._attempts = Attempts(shared, self._recorder)
-        self._doorbell = Doorbell(shared)
-        self._wakeup = Wakeup(self._link("doorbell"), self._doorbell.heard)
-        downstream = Downstream(self._waiting, self._progress, self._attempts.pump, self._deactivated)
-        self._tailers = {
-            lane: Tailer(
-                shared, lane, self._link(f"tail {lane.name.lower()}", INDEXED), self._doorbell, downstream
-            )
-            for lane in TAILED
-        }
-        self._rescuer = Rescuer(shared, self._backlog, self._waiting, self._retries)
+        self.recorder = Recorder(shared, self._link("recorder"), self._durable)
+        self._attempts = Attempts(shared, self.recorder)
+        self._tenure = Tenure(shared, self._attempts)
+        downstream = Downstream(self.waiting, self._progress, self._attempts.pump, self._deactivated)
+        self._source = (
+            Leading(shared, self._link, downstream)
+            if shard.leads
+            else Follower(shared, self._link("follower", INDEXED), self._link("claims"), downstream)
+        )
+        self._rescuer = Rescuer(shared, self._backlog, self.waiting, self.retries)
         self._checkpoints = Checkpoints(
             shared,
             self._ledger,
             progress=self._progress,
-            waiting=self._waiting,
-            retries=self._retries,
-            recorder=self._recorder,
+            waiting=self.waiting,
+            retries=self.retries,
+            recorder=self.recorder,
         )
-        self._warmth = Warmth(shared)
-        self._disabler = Disabler(shared, Streaks(self._link("disabler"), run_id))
+        self.warmth = Warmth(shared)
+        self._disabler = Disabler(shared, Streaks(self._link("disabler"), run_id, shard))
         self._cancellations: asyncio.Queue[Webhook] = asyncio.Queue()
         self._rescued = False
-        show_run(process.metrics, self.lanes, self._registry, self._warmth)
+        self._patience_s: float | None = None
 
     def _link(self, name: str, settings: Mapping[str, str] | None = None) -> Link:
+        if not self.shard.alone:
+            name = f"{name} {self.shard.number}"
         self._links.append(self._process.database.link(name, settings or {}))
         return self._links[-1]
 
-    def _tail(self, lane: Lane) -> Link:
-        return self._link(f"tail {lane.name.lower()}", INDEXED)
+    def hurry(self, patience_s: float) -> None:
+        """Let requests under way take no longer than this once the run is told to stop: others wait for it.
+
+        What is cut off then is recorded as interrupted, which uses up no attempt, and made again elsewhere.
+        """
+        self._patience_s = patience_s
 
     async def work(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain.
 
-        Raises `LeaseLost` when another run took the lead, `DrainExpired` when requests had to be cut off.
+        Raises `LeaseLost` when another run took the shard, `DrainExpired` when requests had to be cut off.
         """
         try:
             async with asyncio.TaskGroup() as group:
                 self._attempts.begin(group)
-                leading = [group.create_task(self._renew()), group.create_task(self._watch_trust())]
-                await self._outage.patiently("registry", self._registry.refresh)
-                last_batches = {lane: await tailer.begin() for lane, tailer in self._tailers.items()}
+                holding = group.create_task(self._tenure.run())
+                await self._outage.patiently("registry", self.registry.refresh)
+                last_batches = await self._source.begin(await self._rescuer.begin())
                 await self._outage.patiently("order", self._expect_retries)
-                may_ring = await self._may_ring()
-                recording = group.create_task(self._recorder.run())
-                loops = [
-                    group.create_task(loop)
-                    for loop in (
-                        self._doorbell.run(self._wakeup, may_ring=may_ring),
-                        *(tailer.run() for tailer in self._tailers.values()),
-                        self._rescue(last_batches),
-                        self._waiting.run(),
-                        self._pump_read_back(self._waiting.pushed),
-                        self._pump_read_back(self._retries.pushed),
-                        self._ring_due(),
-                        self._cancel(),
-                        self._disabler.run(),
-                        self._warmth.run(),
-                        self._overtake(),
-                    )
-                ]
-                log.info("leading", run=self._run_id)
+                recording = group.create_task(self.recorder.run())
+                loops = [group.create_task(loop) for loop in self._loops(last_batches)]
+                log.info("leading", run=self._run_id, **self._named())
                 await stop.wait()
-                log.info("draining", in_flight=self.lanes.in_flight)
+                log.info("draining", in_flight=self.lanes.in_flight, **self._named())
                 self._attempts.close()
                 await _end(loops)
                 await self._drain()
-                await _end([recording, *leading])  # no renewal after the release
-                await self._give_back()
+                await _end([recording, holding])  # no renewal after the release
+                await self._tenure.give_back()
         except* LeaseLost as lost:
-            raise LeaseLost(str(lost.exceptions[0])) from lost
+            raise LeaseLost(str(_first(lost))) from lost
         except* DrainExpired as expired:
-            raise DrainExpired(str(expired.exceptions[0])) from expired
+            raise DrainExpired(str(_first(expired))) from expired
         finally:
-            self._process.metrics.rest()
+            self._shared.ended()
             for one in self._links:
                 await one.close()
+
+    def _loops(self, last_batches: Mapping[Lane, int]) -> list[Coroutine[None, None, None]]:
+        return [
+            self._source.run(),
+            self._rescue(last_batches),
+            self.waiting.run(),
+            self._pump_read_back(self.waiting.pushed),
+            self._pump_read_back(self.retries.pushed),
+            self._ring_due(),
+            self._cancel(),
+            self._disabler.run(),
+            self.warmth.run(),
+            self._overtake(),
+        ]
+
+    def _named(self) -> dict[str, int]:
+        return {} if self.shard.alone else {"shard": self.shard.number}
 
     async def _drain(self) -> None:
         """Let requests in flight end, and make every fact durable."""
         try:
             async with asyncio.timeout(self._process.config.delivery.drain_s):
-                await self._attempts.landed()
-                await self._recorder.drained()
+                await self._land()
+                await self.recorder.drained()
                 if self._rescued:
-                    await self._outage.patiently("drain", self._checkpoints.write)
+                    await self._outage.patiently("drain", partial(self._checkpoints.write, last=True))
                 # Whatever earlier runs left open: of ours, nothing is.
                 await self._outage.patiently(
                     "drain", lambda: self._backlog.runs_ended(self._run_id, [self._run_id], "clean")
@@ -184,47 +180,21 @@ class Run:
         except TimeoutError:
             # The facts of what is cut off are missing: the next run writes them down as interrupted.
             raise DrainExpired(f"{self.lanes.in_flight} requests were cut off after drain_s") from None
-        log.info("drained")
+        log.info("drained", **self._named())
 
-    async def _give_back(self) -> None:
-        """Let a standby lead at once; without an answer it leads when the lease has run out."""
-        try:
-            async with asyncio.timeout(_GIVE_BACK_S):
-                await self._outage.patiently("lease", self._lease.release)
-        except TimeoutError:
-            log.warning("the lead could not be given back")
+    async def _land(self) -> None:
+        if self._patience_s is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience_s):
+                    await self._attempts.landed()
+            self._attempts.cut_off("the webhook's shard was handed over")
+        await self._attempts.landed()
 
-    async def _watch_trust(self) -> None:
-        """Cut requests off when the lease could not be renewed in time, and go on when it could."""
-        trusted = True
-        while True:
-            await asyncio.sleep(max(_WATCH_TRUST_S, self._lease.trust_left_s))
-            if trusted and not self._lease.trusted:
-                log.warning("the lead could not be confirmed in time", in_flight=self.lanes.in_flight)
-                self._attempts.cut_off()
-            trusted = self._lease.trusted
-
-    async def _renew(self) -> None:
-        while True:
-            # After an answer that took longer than the lease is trusted, the next one is wanted at once.
-            await asyncio.sleep(RENEW_EVERY_S if self._lease.trusted else 0)
-            await self._outage.patiently("lease", self._lease.renew)
-            self._attempts.pump()  # sending stops while the lease cannot be trusted
-
-    async def _may_ring(self) -> bool:
-        setting = self._process.config.database.doorbell
-        if setting != "auto":
-            return setting == "on"
-        two_phase = await self._outage.patiently("doorbell", self._wakeup.two_phase)
-        if two_phase:
-            log.info("polling instead of being rung: prepared transactions are enabled on the server")
-        return not two_phase
-
-    async def _rescue(self, last_batches: dict[Lane, int]) -> None:
+    async def _rescue(self, last_batches: Mapping[Lane, int]) -> None:
         await self._rescuer.run(last_batches)
         self._rescued = True
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._retries.run())
+            group.create_task(self.retries.run())
             group.create_task(self._checkpoints.run())
             group.create_task(self._recoveries.run())
 
@@ -236,9 +206,9 @@ class Run:
 
     async def _ring_due(self) -> None:
         while True:
-            await self._doorbell.due.wait()
-            self._doorbell.due.clear()
-            self._retries.ring()
+            await self._source.due.wait()
+            self._source.due.clear()
+            self.retries.ring()
             self._recoveries.ring()
 
     async def _expect_retries(self) -> None:
@@ -265,7 +235,8 @@ class Run:
 
     def _deactivated(self, webhooks: list[Webhook]) -> None:
         for webhook in webhooks:
-            self._cancellations.put_nowait(webhook)
+            if self.shard.owns(webhook.id):
+                self._cancellations.put_nowait(webhook)
 
     async def _cancel(self) -> None:
         while True:
@@ -291,15 +262,31 @@ class Run:
             self._patient.set()
         if pending.batch is not None:
             self._progress.closed(pending.lane, pending.batch)
-            self._waiting.room_freed(pending)
-        elif self._retries.brought(pending):
-            self._retries.settled(pending)
-            self._waiting.room_freed(pending)
+            self.waiting.room_freed(pending)
+        elif self.retries.brought(pending):
+            self.retries.settled(pending)
+            self.waiting.room_freed(pending)
         else:
-            self._waiting.settled(pending)
+            self.waiting.settled(pending)
         self._disabler.recorded(fact)
         if fact.next_attempt_at is not None:
-            self._retries.expect(fact.next_attempt_at)
+            self.retries.expect(fact.next_attempt_at)
+
+
+def limits_of(delivery: Delivery, among: int = 1) -> Limits:
+    """Give the bounds of one of so many runs that share a process."""
+    return Limits(
+        max_in_flight=max(1, delivery.max_in_flight // among),
+        max_in_flight_per_webhook=delivery.max_in_flight_per_webhook,
+        max_held=max(1, delivery.max_queued // among),
+        max_bytes=max(1, delivery.max_queued_bytes // among),
+    )
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

@@ -1,4 +1,4 @@
-"""What the loops share: of the process, for as long as it lives; of one run, for as long as it leads."""
+"""What the loops share: of the process, for as long as it lives; of one run, while it holds its shard."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from dispatcher.config import Config
     from dispatcher.core.ids import DeliveryIds, RunId
     from dispatcher.core.lanes import Lane, Lanes
+    from dispatcher.core.sharing import Shard
     from dispatcher.daemon.outage import Outage
     from dispatcher.sender import Sender
     from dispatcher.store.connection import Database
     from dispatcher.store.lease import Lease
     from dispatcher.store.registry import Registry
     from dispatcher.store.vault import Vault
-    from dispatcher.telemetry.health import Health
+    from dispatcher.telemetry.health import Health, Pulse
     from dispatcher.telemetry.metrics import Metrics
     from dispatcher.telemetry.traces import Traces
 
@@ -32,7 +33,6 @@ class Process:
     vault: Vault
     ids: DeliveryIds
     sender: Sender
-    lease: Lease
     outage: Outage
     metrics: Metrics
     health: Health
@@ -44,16 +44,34 @@ class Shared:
     """Made anew for each run."""
 
     process: Process
+    lease: Lease
     run_id: RunId
     lanes: Lanes
     registry: Registry
     order: Order = field(init=False)
     # The earthquake, lane by lane, that very many webhooks are being told of: some are not told yet.
     begun: dict[Lane, str | None] = field(init=False, default_factory=dict)
+    _pulses: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Let what leaves in order leave by these lanes."""
         object.__setattr__(self, "order", Order(self.lanes.push, self.registry.ordering_of))
+
+    @property
+    def shard(self) -> Shard:
+        """Which webhooks are this run's."""
+        return self.lease.shard
+
+    def pulse(self, name: str, limit_s: float) -> Pulse:
+        """Watch a loop of this run from now on: it is late when it makes no progress for `limit_s`."""
+        whole = name if self.shard.alone else f"{name} of shard {self.shard.number}"
+        self._pulses.append(whole)
+        return self.process.health.pulse(whole, limit_s)
+
+    def ended(self) -> None:
+        """Stop watching all loops of this run: they ended together."""
+        for name in self._pulses:
+            self.process.health.forget(name)
 
     @property
     def outage(self) -> Outage:

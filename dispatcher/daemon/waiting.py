@@ -81,12 +81,16 @@ class Waiting:
         self._lanes = shared.lanes
         self._order = shared.order
         self._outage = shared.outage
-        self._metrics = shared.metrics
         self._entries: dict[tuple[Lane, WebhookId], _Entry] = {}
         self._turns = tuple(_Turns() for _ in TAILED)
         self._claimed: dict[Pending, dt.datetime] = {}  # read back and not settled, the oldest first
         self._wake = asyncio.Event()
         self.pushed = asyncio.Event()  # set when something was queued
+
+    @property
+    def count(self) -> int:
+        """How many webhooks wait, each counted once in every lane."""
+        return len(self._entries)
 
     def waits(self, lane: Lane, webhook_id: WebhookId) -> bool:
         """Say whether a webhook's new deliveries must stay in the database."""
@@ -106,7 +110,6 @@ class Waiting:
             entry.reading = True
         entry.marks += 1
         self._turns[lane].add(webhook_id)
-        self._metrics.webhooks_spilled.set(len(self._entries))
         self._wake.set()
 
     def restore(self, lane: Lane, positions: Iterable[tuple[WebhookId, OutboxId]]) -> None:
@@ -132,7 +135,6 @@ class Waiting:
             entry.safe = entry.position
             if not entry.reading:
                 del self._entries[at]
-                self._metrics.webhooks_spilled.set(len(self._entries))
         self.room_freed(pending)
 
     def room_freed(self, pending: Pending) -> None:
@@ -189,14 +191,6 @@ class Waiting:
         full = self._admit(entry, lane, rows, admitted)
         entry.outstanding += len(admitted)
         self._claimed |= dict.fromkeys(admitted, utc_now())
-        more = full or len(rows) == room or entry.marks != marks
-        if not more:
-            entry.reading = False
-            if lane is Lane.ALERT and (Lane.EVENT, webhook_id) in self._entries:
-                self._turns[Lane.EVENT].add(webhook_id)
-            if entry.outstanding == 0:
-                del self._entries[lane, webhook_id]
-                self._metrics.webhooks_spilled.set(len(self._entries))
         if admitted:
             claims = [(pending.key, pending.attempt_no) for pending in admitted]
             over = await self._outage.patiently("waiting", lambda: self._ledger.claim(claims))
@@ -207,6 +201,14 @@ class Waiting:
                 else:
                     self._order.push(pending)
             self.pushed.set()
+        # Not before these are queued: what comes later would pass them.
+        more = full or len(rows) == room or entry.marks != marks
+        if not more:
+            entry.reading = False
+            if lane is Lane.ALERT and (Lane.EVENT, webhook_id) in self._entries:
+                self._turns[Lane.EVENT].add(webhook_id)
+            if entry.outstanding == 0:
+                del self._entries[lane, webhook_id]
         if full:  # or it has its share: it goes on when something of its own is settled
             return _Served.DONE if self._lanes.has_room(lane) else _Served.FULL
         return _Served.MORE if more else _Served.DONE

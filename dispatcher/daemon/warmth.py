@@ -66,6 +66,7 @@ class Warmth:
     def __init__(self, shared: Shared) -> None:
         delivery = shared.process.config.delivery
         self._registry = shared.registry
+        self._shard = shared.shard
         self._sender = shared.process.sender
         self._most = min(delivery.warm_connections, delivery.max_in_flight // 2)
         self._keepalive_s = delivery.keepalive_s
@@ -92,7 +93,8 @@ class Warmth:
         if self._registry.version != self._version:
             self._version = self._registry.version
             before, self._cares = self._cares, {}
-            for address, url in origins(self._registry.webhooks.values(), self._most).items():
+            ours = (one for one in self._registry.webhooks.values() if self._shard.owns(one.id))
+            for address, url in origins(ours, self._most).items():
                 care = self._cares[address] = before.get(address) or _Care(url)
                 care.url = url
         now = time.monotonic()

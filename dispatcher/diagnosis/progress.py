@@ -22,6 +22,11 @@ def examine_leader(seen: Status) -> Finding:
         return fail("leader", words("nobody leads"), start)
     if leader.dead:
         return fail("leader", words("the process that led, on {host}, is dead", host=leader.host), start)
+    free = [str(number) for number, one in enumerate(seen.shards) if one is None or not one.holds]
+    if free:
+        names = ", ".join(free)
+        found = words("nobody holds the shards {numbers} of {count}", numbers=names, count=len(seen.shards))
+        return fail("leader", found, words("Start `dispatcher serve`: their webhooks are sent nothing."))
     return ok(
         "leader",
         words(

@@ -11,6 +11,7 @@ import msgspec
 
 from dispatcher.core.delivery import Kind, State, Trigger
 from dispatcher.core.ids import DeliveryKey, OutboxId, RunId, WebhookId
+from dispatcher.core.sharing import Shard
 from dispatcher.store.transaction import Statements
 
 _SAME_ATTEMPT: Final = {Kind.REQUESTED, Kind.POSTPONED}  # the attempt that they speak of is still to be made
@@ -56,10 +57,12 @@ class Unattempted(msgspec.Struct, frozen=True):
 
 
 class Backlog:
-    """The reading statements, on one link."""
+    """The reading statements of one shard, on one link."""
 
-    def __init__(self, link: Statements) -> None:
+    def __init__(self, link: Statements, shard: Shard) -> None:
         self._link = link
+        self._number = shard.number
+        self._parts = (shard.count, shard.number)
 
     async def waiting(
         self, webhook_id: WebhookId, lane: int, after: OutboxId, limit: int
@@ -80,7 +83,7 @@ class Backlog:
 
     async def awaited(self) -> list[WaitingRow]:
         """Give what comes again and is waited for (`Order.expect`); of very many the earliest."""
-        rows = await self._link.fetch("awaited")
+        rows = await self._link.fetch("awaited", *self._parts)
         return [
             WaitingRow(
                 DeliveryKey(row["day"], row["outbox_id"], row["webhook_id"]),
@@ -104,7 +107,8 @@ class Backlog:
 
         Of what was written later than `now`, by a clock that was `ahead`, what is due by so much later.
         """
-        return [_due(row) for row in await self._link.fetch("due", *after, now, limit, now + ahead)]
+        rows = await self._link.fetch("due", *after, now, limit, now + ahead, *self._parts)
+        return [_due(row) for row in rows]
 
     async def due_of_webhook(
         self,
@@ -141,13 +145,13 @@ class Backlog:
 
     async def next_due(self, after: dt.datetime) -> tuple[dt.datetime | None, dt.datetime]:
         """Give the earliest due time after `after`, and the database's present time."""
-        row = await self._link.fetchrow("next_due", after)
+        row = await self._link.fetchrow("next_due", after, *self._parts)
         assert row is not None  # noqa: S101 - an aggregate has one row
         return row["due_at"], row["clock"]
 
     async def checkpoint(self, lane: int) -> tuple[int, list[tuple[WebhookId, OutboxId]]]:
         """Give the batch up to which everything was attempted, and the webhooks that waited then."""
-        row = await self._link.fetchrow("checkpoint_newest", lane)
+        row = await self._link.fetchrow("checkpoint_newest", self._number, lane)
         if row is None:
             return 0, []
         return row["batch"], msgspec.json.decode(row["waiting"], type=list[tuple[WebhookId, OutboxId]])
@@ -160,7 +164,11 @@ class Backlog:
     async def unattempted(self, run_id: RunId, messages: Sequence[MessageRef]) -> list[Unattempted]:
         """Give the deliveries of these messages that have no fact, but for those that a run has taken."""
         rows = await self._link.fetch(
-            "unattempted", [one.day for one in messages], [one.outbox_id for one in messages], run_id
+            "unattempted",
+            [one.day for one in messages],
+            [one.outbox_id for one in messages],
+            run_id,
+            *self._parts,
         )
         return [
             Unattempted(DeliveryKey(row["day"], row["outbox_id"], row["webhook_id"]), row["run_id"])
@@ -168,8 +176,8 @@ class Backlog:
         ]
 
     async def dead_runs(self, run_id: RunId) -> list[RunId]:
-        """Give the runs before this one that ended without saying so."""
-        return [row["id"] for row in await self._link.fetch("dead_runs", run_id)]
+        """Give the runs of the shard before this one that ended without saying so."""
+        return [row["id"] for row in await self._link.fetch("dead_runs", run_id, self._number)]
 
     async def interrupt_deliveries(
         self, run_id: RunId, dead: Sequence[RunId], messages: Sequence[MessageRef], due_at: dt.datetime

@@ -1,6 +1,6 @@
-"""Who leads: one row that says so, renewed every few seconds, and an epoch for everything that is written.
+"""Who holds a shard: a row that says so, renewed every few seconds, and an epoch for all that is written.
 
-How this works. Taking the lead starts a *run*; its id fences every statement of the ledger. The database's
+How this works. Taking a shard starts a *run*; its id fences every statement of the ledger. The database's
 clock decides when a lease is over; the holder trusts itself for less: from the moment it *asked* for the
 renewal, so that a slow but successful one cannot stretch the term, and by a monotonic clock, which runs on
 while the process is frozen. A holder on this machine that is provably dead (same boot, same pid namespace, no
@@ -19,6 +19,7 @@ from typing import Final
 from dispatcher import __version__
 from dispatcher.core.errors import LeaseLost
 from dispatcher.core.ids import RunId
+from dispatcher.core.sharing import Shard
 from dispatcher.store.connection import Link
 from dispatcher.store.queries import QUERIES
 
@@ -53,18 +54,25 @@ def _start_time(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-class Lease:
-    """The lead, as one process has it or waits for it."""
+class ShardsChanged(Exception):
+    """The webhooks are divided in another way than this process believes."""
 
-    def __init__(self, link: Link) -> None:
+
+class Lease:
+    """One shard, as one process holds it or waits for it."""
+
+    def __init__(self, link: Link, shard: Shard, *, taking: Link | None = None) -> None:
+        """Make it; renewals do not wait for what is done on `taking`."""
+        self.shard = shard
         self._link = link
+        self._taking = taking or link
         self._owner = process_identity()
         self._trusted_until = 0.0
         self.run_id: RunId | None = None
 
     @property
     def trusted(self) -> bool:
-        """True while this process may send: it leads, and knows that nobody else can."""
+        """True while this process may send: it holds the shard, and knows that nobody else can."""
         return time.monotonic() < self._trusted_until
 
     @property
@@ -73,25 +81,32 @@ class Lease:
         return self._trusted_until - time.monotonic()
 
     async def take(self) -> RunId | None:
-        """Take the lead if it is free; give the new run, or None while somebody else leads."""
+        """Take the shard if it is free; give the new run, or None while somebody else holds it.
+
+        Raises `ShardsChanged` when there is another number of shards by now.
+        """
         asked = time.monotonic()
-        async with self._link.use() as connection, connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock(1735550316, 4)")
-            row = await connection.fetchrow(QUERIES["lease_row"])
-            if row is not None and not row["expired"] and self._leads_elsewhere(row["owner"]):
+        async with self._taking.use() as connection, connection.transaction():
+            await connection.execute(QUERIES["hold_shards"])
+            if await connection.fetchval(QUERIES["shard_count"]) != self.shard.count:
+                raise ShardsChanged
+            row = await connection.fetchrow(QUERIES["lease_row"], self.shard.number)
+            if row is not None and not row["expired"] and self._held_elsewhere(row["owner"]):
                 return None
-            run_id: RunId = await connection.fetchval(QUERIES["run_begin"], self._owner, __version__)
-            await connection.execute(QUERIES["lease_set"], run_id, self._owner, TERM_S)
+            run_id: RunId = await connection.fetchval(
+                QUERIES["run_begin"], self._owner, __version__, self.shard.number
+            )
+            await connection.execute(QUERIES["lease_set"], run_id, self._owner, TERM_S, self.shard.number)
         self.run_id = run_id
         self._trusted_until = asked + TERM_S - _MARGIN_S
         return run_id
 
-    def _leads_elsewhere(self, owner: str) -> bool:
+    def _held_elsewhere(self, owner: str) -> bool:
         """Say whether a lease that runs may be somebody's; one of ours is of a run that has ended."""
         return owner != self._owner and not is_dead(owner)
 
     async def renew(self) -> None:
-        """Hold the lead for another term; raises `LeaseLost` if another run has it."""
+        """Hold the shard for another term; raises `LeaseLost` if another run has it."""
         asked = time.monotonic()
         if await self._link.fetchrow("lease_renew", self.run_id, TERM_S) is None:
             self._trusted_until = 0.0
@@ -99,6 +114,6 @@ class Lease:
         self._trusted_until = asked + TERM_S - _MARGIN_S
 
     async def release(self) -> None:
-        """Give the lead back."""
+        """Give the shard back."""
         self._trusted_until = 0.0
         await self._link.execute("lease_release", self.run_id)

@@ -22,6 +22,7 @@ from dispatcher.core.body import build_body
 from dispatcher.core.errors import LeaseLost, OperatorError
 from dispatcher.core.ids import OutboxId, RunId
 from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.core.sharing import Shard
 from dispatcher.core.snapshot import Position, Snapshot
 from dispatcher.store.backlog import Backlog
 from dispatcher.store.begun import read_begun
@@ -82,8 +83,8 @@ class Rebase:
                     report.interrupted += _count(tag)
                 report.recoveries = _count(await changes.execute("rebase_stop_recoveries", self._run_id))
                 await changes.execute("rebase_done", self._run_id, boundary)
-                backlog = Backlog(changes)
-                await backlog.runs_ended(self._run_id, await backlog.dead_runs(self._run_id), "rescued")
+                dead = [row["id"] for row in await changes.fetch("runs_before", self._run_id)]
+                await Backlog(changes, Shard()).runs_ended(self._run_id, dead, "rescued")
                 self._end()
         except _Rehearsed:
             pass

@@ -6,6 +6,7 @@ import asyncpg
 
 from dispatcher.core.errors import LeaseLost
 from dispatcher.core.ids import RunId
+from dispatcher.core.sharing import Shard
 from dispatcher.store.recoveries import Found, Place, Recovery, Walk, recovery
 from dispatcher.store.transaction import Statements
 
@@ -13,13 +14,15 @@ from dispatcher.store.transaction import Statements
 class RecoveryLedger:
     """The statements of one run."""
 
-    def __init__(self, link: Statements, run_id: RunId) -> None:
+    def __init__(self, link: Statements, run_id: RunId, shard: Shard) -> None:
         self._link = link
         self._run_id = run_id
+        self._shard = shard
 
     async def open(self) -> list[Recovery]:
-        """Give the recoveries that have not ended, the oldest first."""
-        return [recovery(row) for row in await self._link.fetch("open_recoveries")]
+        """Give the recoveries of the shard's webhooks that have not ended, the oldest first."""
+        rows = await self._link.fetch("open_recoveries", self._shard.count, self._shard.number)
+        return [recovery(row) for row in rows]
 
     async def walk(self, job: Recovery) -> Walk:
         """Prepare to go on with a recovery."""

@@ -21,6 +21,7 @@ from dispatcher.core.ordering import Ordering
 from dispatcher.core.parameters import Parameters
 from dispatcher.core.revisions import follows
 from dispatcher.core.routing import OPERATIONAL, RoutedEvent, Routes, Subscription
+from dispatcher.core.sharing import Shard
 from dispatcher.core.signature import Signer
 from dispatcher.core.webhook import HIDDEN, is_credential
 from dispatcher.store.connection import Link
@@ -89,18 +90,20 @@ class Webhook(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """All webhooks by number, and the routes to the active ones."""
+    """A shard's webhooks by number, those of all shards for the first, and the routes to the active ones."""
 
     def __init__(
         self,
         link: Link,
         vault: Vault,
+        shard: Shard | None = None,
         limit_rates: Callable[[Mapping[WebhookId, float]], object] | None = None,
     ) -> None:
         """Make it, empty; `limit_rates` is told of the active webhooks' limits whenever one may differ."""
         self._link = link
         self._limit_rates = limit_rates
         self._vault = vault
+        self._shard = shard or Shard()
         self._networks: Mapping[int, frozenset[str]] = {}
         self._fields: Mapping[str, frozenset[str]] = {}  # of each event type
         self.version = 0
@@ -117,7 +120,9 @@ class Registry:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             newest: int = await connection.fetchval(QUERIES["registry_version"])
-            rows = await connection.fetch(QUERIES["registry_webhooks"], self.version)
+            rows = await connection.fetch(
+                QUERIES["registry_webhooks"], self.version, self._shard.count, self._shard.number
+            )
             networks: dict[int, set[str]] = {}
             for organization_id, network_id in await connection.fetch(QUERIES["registry_networks"]):
                 networks.setdefault(organization_id, set()).add(network_id)

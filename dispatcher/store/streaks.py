@@ -7,6 +7,7 @@ import datetime as dt
 import msgspec
 
 from dispatcher.core.ids import DeliveryKey, RunId, WebhookId
+from dispatcher.core.sharing import Shard
 from dispatcher.core.timestamps import envelope_timestamp
 from dispatcher.store.connection import Link
 
@@ -24,13 +25,16 @@ class Streak(msgspec.Struct, frozen=True):
 class Streaks:
     """The statements, for one run."""
 
-    def __init__(self, link: Link, run_id: RunId) -> None:
+    def __init__(self, link: Link, run_id: RunId, shard: Shard) -> None:
         self._link = link
         self._run_id = run_id
+        self._shard = shard
 
     async def longer_than(self, duration: dt.timedelta) -> list[Streak]:
-        """Give the active webhooks that have failed for longer than that."""
-        rows = await self._link.fetch("failing_webhooks", duration.total_seconds())
+        """Give the shard's active webhooks that have failed for longer than that."""
+        rows = await self._link.fetch(
+            "failing_webhooks", duration.total_seconds(), self._shard.count, self._shard.number
+        )
         return [Streak(*row) for row in rows]
 
     async def all_gone(self, key: DeliveryKey) -> bool:

@@ -18,6 +18,7 @@ import msgspec
 from dispatcher.core.delivery import Kind, State, Trigger
 from dispatcher.core.ids import DeliveryIds, DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.core.sharing import Shard
 from dispatcher.core.verification import RecordedFact, problems, shown_state
 from dispatcher.store.backlog import Backlog
 from dispatcher.store.connection import Link
@@ -65,8 +66,9 @@ class Verification:
         self._ids: DeliveryIds
         self._webhooks: Mapping[WebhookId, str] = {}
         self._starts: Mapping[Lane, Start] = {}
-        self._checkpoints: Mapping[Lane, _Checkpoint] = {}
-        self._retries_low = _EPOCH
+        self._shards: Sequence[Shard] = ()
+        self._checkpoints: dict[tuple[int, Lane], _Checkpoint] = {}  # by shard
+        self._retries_low: dict[int, dt.datetime] = {}  # by shard
         self.tally = Tally()
 
     async def discrepancies(self) -> AsyncIterator[Discrepancy]:
@@ -87,13 +89,15 @@ class Verification:
         self._ids = DeliveryIds(row[0])
         self._webhooks = {row["id"]: row["public_id"] for row in await snapshot.fetch("verify_webhooks")}
         self._starts = {lane: await OutboxReader(snapshot, lane).newest_position() for lane in TAILED}
-        backlog = Backlog(snapshot)
-        checkpoints = {lane: await backlog.checkpoint(lane) for lane in TAILED}
-        self._checkpoints = {
-            lane: _Checkpoint(batch, dict(waiting)) for lane, (batch, waiting) in checkpoints.items()
-        }
-        low_us, _ = await backlog.checkpoint(Lane.RETRY)
-        self._retries_low = _EPOCH + dt.timedelta(microseconds=low_us)
+        (row,) = await snapshot.fetch("shard_count")
+        self._shards = [Shard(number, row[0]) for number in range(row[0])]
+        for shard in self._shards:
+            backlog = Backlog(snapshot, shard)
+            for lane in TAILED:
+                batch, waiting = await backlog.checkpoint(lane)
+                self._checkpoints[shard.number, lane] = _Checkpoint(batch, dict(waiting))
+            low_us, _ = await backlog.checkpoint(Lane.RETRY)
+            self._retries_low[shard.number] = _EPOCH + dt.timedelta(microseconds=low_us)
 
     async def _outbox(self, snapshot: Transaction) -> AsyncIterator[Discrepancy]:
         """Rows without a message are all beyond their lane's position."""
@@ -161,13 +165,14 @@ class Verification:
 
     def _forgotten(self, row: asyncpg.Record, facts: Sequence[RecordedFact]) -> Iterator[str]:
         """Say whether a restart, which begins at the checkpoints, would find what is still to be made."""
+        shard = next(one.number for one in self._shards if one.owns(row["webhook_id"]))
         if facts:
             due_at = facts[-1].next_attempt_at
-            if due_at is not None and due_at < self._retries_low:
+            if due_at is not None and due_at < self._retries_low[shard]:
                 at = f"{due_at:%Y-%m-%dT%H:%M:%SZ}"
                 yield f"was due at {at} and is forgotten: a restart looks for what is due later"
         elif row["message_lane"] is not None:
-            checkpoint = self._checkpoints[Lane(row["message_lane"])]
+            checkpoint = self._checkpoints[shard, Lane(row["message_lane"])]
             waits_after = checkpoint.waiting.get(row["webhook_id"])
             waits = waits_after is not None and row["outbox_id"] > waits_after
             if row["batch"] <= checkpoint.batch and not waits:

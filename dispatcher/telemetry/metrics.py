@@ -109,7 +109,12 @@ class Metrics:
         )
         self.lease_held = Gauge(
             "dispatcher_lease_held",
-            "1 while this process may send, 0 while it is a standby.",
+            "1 while this process leads: it reads the outbox, for all shards; otherwise 0.",
+            registry=registry,
+        )
+        self.shards_held = Gauge(
+            "dispatcher_shards_held",
+            "Shards whose webhooks this process sends to; 0 while it is a standby.",
             registry=registry,
         )
 
@@ -155,11 +160,17 @@ class Metrics:
         """Forget what a run that ended had in memory: its gauges ask it for their values."""
         of_the_run = [self.held, self.held_bytes, self.webhooks_active, self.webhooks_inactive]
         of_the_run += [self.webhooks_asleep, self.warm_wanted, self.warm_open]
+        of_the_run += [self.webhooks_spilled, self.facts_buffered, self.retries_due]
         for lane in self.lanes.values():
             of_the_run += [lane.queued, lane.in_flight, lane.due_age_s]
-            lane.tail.rests()
         for gauge in of_the_run:
             gauge.set_function(_nothing)
+        self.rest_tails()
+
+    def rest_tails(self) -> None:
+        """Forget the tails of a run that led and has ended."""
+        for lane in self.lanes.values():
+            lane.tail.rests()
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Give the page for a scraper and its content type, as its `Accept` header asks."""

@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from dispatcher import __version__
+from dispatcher.core.sharing import MOST_SHARDS
 from dispatcher.core.timestamps import parse_rfc3339
 from dispatcher.store.accounts import DEFAULT_ORGANIZATION, READ, SCOPES, WRITE
 from dispatcher.tools.administration import PRIORITIES
@@ -250,6 +251,15 @@ def _add_upkeep(commands: _Commands) -> None:
         "too; a random one where none is configured)",
     )
     _add_json(rekey)
+    shards = commands.add("shards", "show into how many shards the webhooks are divided, or divide them anew")
+    shards.add_argument(
+        "count",
+        nargs="?",
+        type=_whole(1, MOST_SHARDS),
+        metavar="N",
+        help="divide them into so many; no dispatcher may run meanwhile",
+    )
+    _add_json(shards)
     rebase = commands.add("rebase", "take over a database that was restored from a backup, or moved")
     rebase.add_argument("--yes", action="store_true", help="do it; without this, only say what it would do")
     rebase.add_argument(

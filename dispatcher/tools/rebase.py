@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dispatcher.core.errors import LeaseLost, OperatorError
+from dispatcher.core.sharing import Shard
 from dispatcher.store.installation import Installation
 from dispatcher.store.lease import TERM_S, Lease
+from dispatcher.store.membership import Membership
 from dispatcher.store.rebase import Rebase, Report
 from dispatcher.store.registry import Registry
 from dispatcher.store.vault import configured_vault
@@ -59,19 +61,29 @@ async def rebase(config: Config, *, yes: bool, same_xids: bool, as_json: bool = 
 
 @asynccontextmanager
 async def _lead(database: Database) -> AsyncIterator[RunId]:
-    """Lead, so that no dispatcher does; raises `OperatorError` where one goes on leading."""
+    """Hold every shard, so that no dispatcher does; raises `OperatorError` where one goes on holding one.
+
+    Gives the run of the last one taken, which is the one that leads.
+    """
     link = database.link("lease")
-    lease = Lease(link)
+    count = await Membership(link).shard_count()
     deadline = asyncio.get_running_loop().time() + _WAIT_S
-    while (run_id := await lease.take()) is None:
-        if asyncio.get_running_loop().time() >= deadline:
-            raise OperatorError("a dispatcher runs on this database: stop it first (`dispatcher status`)")
-        await asyncio.sleep(_ASK_EVERY_S)
+    held: list[tuple[Lease, RunId]] = []
     try:
-        yield run_id
+        for number in reversed(range(count)):
+            lease = Lease(link, Shard(number, count))
+            while (run_id := await lease.take()) is None:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise OperatorError(
+                        "a dispatcher runs on this database: stop it first (`dispatcher status`)"
+                    )
+                await asyncio.sleep(_ASK_EVERY_S)
+            held.append((lease, run_id))
+        yield held[-1][1]
     finally:
-        await link.execute("run_ended", run_id, [run_id], "clean")
-        await lease.release()
+        for lease, run_id in held:
+            await link.execute("run_ended", run_id, [run_id], "clean")
+            await lease.release()
 
 
 def _moved(lanes: int) -> Iterator[str]:

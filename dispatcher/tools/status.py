@@ -1,4 +1,4 @@
-"""`dispatcher status`: who leads, how far each lane is, what is pending, and whether something is wrong."""
+"""`dispatcher status`: who holds which shard, how far each lane is, what is pending, what is wrong."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from dispatcher.diagnosis.secrecy import key_state
-from dispatcher.store.status import COUNTED, Leader, Status, read_status
+from dispatcher.store.status import COUNTED, Status, read_status
 from dispatcher.tools.session import open_database
 from dispatcher.tools.terminal import duration, moment, printable, say, table
 
@@ -43,7 +43,10 @@ def _problems(seen: Status, key: str) -> Iterator[str]:
     if leader is None or not leader.lease_left_s:
         yield "nobody leads: nothing is sent; start `dispatcher serve`"
     elif leader.dead:
-        yield f"nobody leads: {_who(leader)} is dead"
+        yield f"nobody leads: {leader.who} is dead"
+    for number, holder in enumerate(seen.shards[1:], 1):
+        if holder is None or not holder.holds:
+            yield f"nobody holds shard {number}: its webhooks are sent nothing; start `dispatcher serve`"
     if seen.restored is not None:
         yield seen.restored
     for lane in seen.lanes:
@@ -62,9 +65,11 @@ def _lines(seen: Status, key: str) -> Iterator[str]:
         leader = seen.leader
         left = f"lease {duration(leader.lease_left_s)} more" if leader.lease_left_s else "lease over"
         yield (
-            f"run {leader.run} of {printable(_who(leader))}, version {leader.version}, "
+            f"run {leader.run} of {printable(leader.who)}, version {leader.version}, "
             f"since {moment(leader.since)}, {left}"
         )
+    if len(seen.shards) > 1:
+        yield from _shares(seen)
     yield from table(
         _HEAD,
         [
@@ -89,8 +94,13 @@ def _lines(seen: Status, key: str) -> Iterator[str]:
     yield f"partitions: {seen.first_month} to {seen.last_month}; encryption key: {key}"
 
 
-def _who(leader: Leader) -> str:
-    return leader.host if leader.process is None else f"process {leader.process} on {leader.host}"
+def _shares(seen: Status) -> Iterator[str]:
+    """Say who holds which shards, the leader first."""
+    held: dict[str, list[str]] = {}
+    for number, one in enumerate(seen.shards):
+        held.setdefault(one.who if one is not None and one.holds else "nobody", []).append(str(number))
+    for who, numbers in held.items():
+        yield f"{len(numbers)} of {len(seen.shards)} shards: {', '.join(numbers)}: {printable(who)}"
 
 
 def _count(number: int) -> str:

@@ -33,6 +33,7 @@ class Seen:
     delivery: str
     attempt: int
     serial: int  # of the event, in its data
+    subject: str  # the earthquake or sensor that it is about
     started_at: float
     ended_at: float | None = None
     status: int | None = None
@@ -81,11 +82,13 @@ class Subscriber:
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
         assert request is not None
+        data = json.loads(request.body)["data"]
         seen = Seen(
             request,
             request.header("x-grillo-delivery") or "",
             int(request.header("x-grillo-attempt") or 0),
-            json.loads(request.body)["data"]["serial"],
+            data["serial"],
+            str(data.get("event_id") or data.get("sensor_id")),
             time.monotonic(),
         )
         self.seen.append(seen)

@@ -1,7 +1,7 @@
 """Faults of every kind, mixed at random, on two daemons and their database: nothing is lost.
 
 `FAULT_SCHEDULES=200 make test-slow ARGS=tests/acceptance/test_faults.py` plays so many schedules;
-`FAULT_FIRST_SEED=200` besides plays the next ones.
+`FAULT_FIRST_SEED=200` besides plays the next ones. In every third schedule the daemons share the webhooks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tests.acceptance.daemon import daemons
 from tests.acceptance.harness import RETRY_DELAYS_S, Harness
 from tests.acceptance.producer import INSERT, real_events
 from tests.acceptance.server import own_server
+from tests.acceptance.shards import divide
 from tests.acceptance.subscriber import moody, prompt, slow
 from tests.postgres import sibling
 
@@ -170,6 +171,8 @@ async def test_mixed_faults(data_dir: Path, tmp_path: Path, seed: int) -> None:
         await world.subscribe(["*"], prompt)
         await world.subscribe(["*"], slow(0.05))
         await world.subscribe(["event.*"], moody(world.rng, 0.2))
+        if seed % 3 == 1:  # the daemons share the webhooks
+            await divide(server.url, 3)
         async with daemons(cable.url, tmp_path, **settings) as house:
             await house.start()
             await house.start()

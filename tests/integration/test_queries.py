@@ -112,8 +112,8 @@ async def full(database: Database) -> AsyncIterator[asyncpg.Connection]:
         " select 0, n, 1, '1:1:', '1:1:', '1', 1, 1 from generate_series(1, 5000) n"
     )
     await connection.execute(
-        "insert into tail_checkpoint (lane, run_id, batch, waiting)"
-        " select 0, 1, n, '[]' from generate_series(1, 5000) n"
+        "insert into tail_checkpoint (shard, lane, run_id, batch, waiting)"
+        " select 0, 0, 1, n, '[]' from generate_series(1, 5000) n"
     )
     await connection.execute("analyze")
     yield connection
@@ -154,16 +154,18 @@ async def asked(connection: asyncpg.Connection) -> dict[str, list[object]]:
     messages = await connection.fetch("select day, id from outbox where id > $1", unread)
     return {
         "waiting": [webhook_id, lane, unread, 256],
-        "due": [now - dt.timedelta(seconds=5), 0, 0, now, 500, now],
+        "due": [now - dt.timedelta(seconds=5), 0, 0, now, 500, now, 1, 0],
         "due_of_webhook": [webhook_id, now - dt.timedelta(minutes=5), 0, now, 256, False, now],
-        "next_due": [now],
+        "next_due": [now, 1, 0],
         "written_ahead": [now],
         "messages_after": [lane, unread // 10, 0, 1000],
-        "checkpoint_newest": [lane],
+        "checkpoint_newest": [0, lane],
+        "newest_batches": [],
+        "followed": [lane, unread // 10, 0, 10**9, 500, 5000, 2, 1],
         "tail_newest": [lane],
         "tail_range": [lane, newest["xid"], unread, None, 1000, newest["day"], 0],
         "tail_stragglers": [lane, [newest["xid"]], newest["xid"], unread, 1000, 0],
-        "unattempted": [[row["day"] for row in messages], [row["id"] for row in messages], 1],
+        "unattempted": [[row["day"] for row in messages], [row["id"] for row in messages], 1, 1, 0],
         "interrupt_claims": [1, [99], now - dt.timedelta(minutes=10), now],
         "status_unread": [lane, newest["xid"], unread, [], newest["day"], 0, 1000],
         "status_unattempted": [lane, unread // 10, [], [], 50],

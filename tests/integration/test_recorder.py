@@ -155,8 +155,8 @@ async def test_nothing_is_recorded_without_the_lead(one: Parts) -> None:
     """A run that another one followed writes nothing, and hears why."""
     (key,) = await keys_of(one, 1)
     recorder = Recorder(one.shared, one.store.link("recorder"), Durable())
-    await one.shared.process.lease.release()
-    assert await one.shared.process.lease.take() != one.shared.run_id
+    await one.shared.lease.release()
+    assert await one.shared.lease.take() != one.shared.run_id
     await recorder.put(attempted(key), None)
     with pytest.raises(LeaseLost):
         await recorder.run()

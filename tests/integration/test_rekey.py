@@ -269,8 +269,8 @@ async def test_a_key_from_a_file(store: Store, tmp_path: Path) -> None:
     key_file.write_text(base64.b64encode(NEW).decode() + "\n")
     command = ("rekey", "--config", str(config), "--new-key-file", str(key_file))
     async with store.acquire() as connection:
-        run_id = await connection.fetchval(QUERIES["run_begin"], "somebody", "0")
-        await connection.execute(QUERIES["lease_set"], run_id, "somebody", 3600.0)
+        run_id = await connection.fetchval(QUERIES["run_begin"], "somebody", "0", 0)
+        await connection.execute(QUERIES["lease_set"], run_id, "somebody", 3600.0, 0)
         refused = await run(*command, url=store.url)
         assert 2 == refused.status
         assert "a dispatcher is running" in refused.err

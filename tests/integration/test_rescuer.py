@@ -30,8 +30,8 @@ async def one(database: Database) -> AsyncIterator[Parts]:
 
 async def followed(one: Parts) -> Parts:
     """Let another run take the lead, with nothing in memory."""
-    await one.shared.process.lease.release()
-    run_id = await one.shared.process.lease.take()
+    await one.shared.lease.release()
+    run_id = await one.shared.lease.take()
     assert run_id is not None
     fresh = one.without_memory()
     made = replace(fresh, shared=replace(fresh.shared, run_id=run_id))
@@ -44,7 +44,9 @@ async def rescue(one: Parts) -> tuple[Waiting, Retries]:
     waiting = Waiting(one.shared, one.backlog(), one.ledger())
     retries = Retries(one.shared, one.backlog(), one.ledger(), stopped=lambda _: None)
     batches = dict.fromkeys((Lane.ALERT, Lane.EVENT, Lane.ROUTINE), one.batch)
-    await Rescuer(one.shared, one.backlog(), waiting, retries).run(batches)
+    rescuer = Rescuer(one.shared, one.backlog(), waiting, retries)
+    await rescuer.begin()
+    await rescuer.run(batches)
     return waiting, retries
 
 

@@ -143,7 +143,7 @@ async def test_what_is_recovered_in_full_has_the_bytes_of_its_routing(one: Parts
     asked = Asked(bytes(16), "key_test", Counts(), counted_all=True)
     made = await recoveries.insert(one.connection, window, asked)
     assert not isinstance(made, str)
-    ledger = RecoveryLedger(one.store.link("recoveries"), one.shared.run_id)
+    ledger = RecoveryLedger(one.store.link("recoveries"), one.shared.run_id, one.shared.shard)
     walk = await ledger.walk(made)
     found = await walk.page(window.beginning, len(STORY))
     while found.following.phase != "completed" and not found.missing:

@@ -191,7 +191,7 @@ async def test_daemon_does_its_work(database: Database, daemon: Login) -> None:
         assert [keys[0]] == [row.key for row in await backlog.due(beginning, dt.datetime.now(dt.UTC), 9)]
         assert 1 == await one.ledger().cancel_pending(webhook_id, "deleted", [])
 
-        streaks = Streaks(one.store.link("disabler"), one.shared.run_id)
+        streaks = Streaks(one.store.link("disabler"), one.shared.run_id, one.shared.shard)
         assert [] == await streaks.longer_than(dt.timedelta())
         assert not await streaks.all_gone(keys[0])
         assert await streaks.disable(webhook_id, "gone")
@@ -202,9 +202,9 @@ async def test_daemon_does_its_work(database: Database, daemon: Login) -> None:
         assert await wakeup.arm(Lane.ALERT)
         await wakeup.disarm(Lane.ALERT)
 
-        await one.shared.process.lease.renew()
+        await one.shared.lease.renew()
         await backlog.runs_ended(one.shared.run_id, [one.shared.run_id], "clean")
-        await one.shared.process.lease.release()
+        await one.shared.lease.release()
         expected = [(1, Kind.ATTEMPTED, State.PENDING), (2, Kind.CANCELLED, State.CANCELLED)]
         assert expected == await one.facts(keys[0])
 
@@ -216,8 +216,8 @@ async def test_daemon_rescues(database: Database, daemon: Login) -> None:
         keys = await one.fan_out([await insert(one.connection) for _ in range(2)], [webhook_id], claimed=True)
         await one.fan_out([await insert(one.connection)], [webhook_id])
         dead = one.shared.run_id
-        await one.shared.process.lease.release()
-        run_id = await one.shared.process.lease.take()
+        await one.shared.lease.release()
+        run_id = await one.shared.lease.take()
         assert run_id is not None
         backlog = one.backlog()
         assert [dead] == await backlog.dead_runs(run_id)

@@ -167,3 +167,31 @@ async def test_a_database_that_is_away_is_3() -> None:
     ended: Ended = await run("status", url=f"postgresql://x@127.0.0.1:{free_port()}/x")
     assert (3, "") == (ended.status, ended.out)
     assert "PostgreSQL is away" in ended.err
+
+
+async def test_who_holds_which_shard(database: Database, tmp_path: Path) -> None:
+    """Each shard has its holder; one that nobody holds is wrong, though somebody leads."""
+    ended = await run("shards", "3", "--json", url=database.url)
+    told = json.loads(ended.out)
+    assert (0, 3, 1, [None] * 3) == (ended.status, told["count"], told["before"], told["shards"])
+    async with daemons(database.url, tmp_path) as house:
+        daemon = await house.start()
+        await daemon.says("leading", count=3)
+        told = await seen(database.url, 0)
+        assert [(number, daemon.pid) for number in range(3)] == [
+            (one["shard"], one["process"]) for one in told["shards"]
+        ]
+        assert told["leader"] == told["shards"][0]
+        ended = await run("status", url=database.url)
+        who = f"process {daemon.pid} on {socket.gethostname()}"
+        assert f"3 of 3 shards: 0, 1, 2: {who}" == ended.lines[2]
+        ended = await run("shards", url=database.url)
+        assert [3, 0] == [ended.out.count(who), ended.out.count("nobody")]
+
+        refused = await run("shards", "1", url=database.url)
+        assert (2, True) == (refused.status, "a dispatcher runs on this database" in refused.err)
+        daemon.terminate()
+        assert 0 == await daemon.ended()
+        told = await seen(database.url, 1)
+        nothing = "its webhooks are sent nothing; start `dispatcher serve`"
+        assert [NOBODY, *(f"nobody holds shard {one}: {nothing}" for one in (1, 2))] == told["problems"]

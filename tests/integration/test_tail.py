@@ -84,8 +84,8 @@ class World:
         self.link = Link(database.url, "test", DatabaseConfig())
         stack.push_async_callback(self.link.close)
         async with self.link.use() as connection:
-            self.run_id = await connection.fetchval(QUERIES["run_begin"], "test", "test")
-            await connection.execute(QUERIES["lease_set"], self.run_id, "test", 3600)
+            self.run_id = await connection.fetchval(QUERIES["run_begin"], "test", "test", 0)
+            await connection.execute(QUERIES["lease_set"], self.run_id, "test", 3600, 0)
 
 
 class Session:

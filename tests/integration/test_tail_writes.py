@@ -12,6 +12,7 @@ import pytest
 
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.lanes import Lane
+from dispatcher.core.sharing import Shard
 from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.daemon.intake import Downstream
 from dispatcher.daemon.progress import Progress
@@ -111,7 +112,7 @@ async def test_nobody_takes_the_lead_beside_a_write(database: Database, one: Par
     async with in_the_way(database, event) as holder, asyncio.TaskGroup() as group:
         writing = group.create_task(one.fan_out([event], []))
         await wait_for_locks(one, 1)
-        taking = group.create_task(Lease(store.link("lease")).take())
+        taking = group.create_task(Lease(store.link("lease"), Shard()).take())
         await wait_for_locks(one, 2)
         await holder.execute("rollback")
         assert await taking is not None

@@ -287,7 +287,9 @@ async def test_what_no_restart_would_find_is_found(database: Database) -> None:
         waiting = await story.past.delivery()
         late = await story.past.delivery()
         await story.past.attempt(late, 1, 500, state="pending", failures=1, next_attempt_at=AT)
-        checkpoint = "insert into tail_checkpoint (lane, run_id, batch, waiting) values ($1, 1, $2, $3)"
+        checkpoint = (
+            "insert into tail_checkpoint (shard, lane, run_id, batch, waiting) values (0, $1, 1, $2, $3)"
+        )
         await connection.execute(checkpoint, 2, 0, "[]")
         assert [] == await found(database.url), "both come after the checkpoints"
         webhook, before = waiting.webhook_id, waiting.outbox_id - 1

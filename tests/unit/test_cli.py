@@ -38,6 +38,7 @@ EVERY_COMMAND = [
     ["top"],
     ["completion", "bash"],
     ["verify"],
+    ["shards"],
     ["rebase"],
 ]
 

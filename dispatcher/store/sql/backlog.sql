@@ -8,7 +8,7 @@ select batch, outbox_id, day, fan_out from message
 select d.day, d.outbox_id, d.webhook_id, d.run_id
   from unnest($1::date[], $2::bigint[]) as m (day, outbox_id)
   join delivery d on d.day = m.day and d.outbox_id = m.outbox_id
- where d.run_id is distinct from $3::bigint
+ where d.webhook_id % $4::integer = $5 and d.run_id is distinct from $3::bigint
    and not exists (
     select from delivery_event e
      where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id);
@@ -25,7 +25,7 @@ select d.day, d.outbox_id, m.type, m.recorded_at, o.test, o.traceparent,
      where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id)
  order by d.outbox_id limit $4;
 
--- due: facts whose time has come and that have no successor
+-- due: facts whose time has come and that have no successor, of $7 shards of the one numbered $8
 -- Up to $4, the present time; and up to $6 what says of itself that it was written later than that: by a clock
 -- that was ahead. (What was interrupted is due within five minutes, by nobody's clock but the one that said when.)
 select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
@@ -36,7 +36,7 @@ select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, 
   join message m on m.day = e.day and m.outbox_id = e.outbox_id
   join outbox o on o.day = e.day and o.id = e.outbox_id
  where (e.next_attempt_at, e.outbox_id, e.webhook_id) > ($1::timestamptz, $2::bigint, $3::bigint)
-   and e.next_attempt_at <= $6
+   and e.next_attempt_at <= $6 and e.webhook_id % $7::integer = $8
    and (e.next_attempt_at <= $4
         or case e.kind when 'interrupted' then e.next_attempt_at - interval '5 minutes'
                        else coalesce(e.started_at, e.recorded_at) end > $4)
@@ -71,7 +71,8 @@ select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test, 
   join delivery_event e on e.webhook_id = w.id and e.next_attempt_at > statement_timestamp() - interval '1 day'
   join message m on m.day = e.day and m.outbox_id = e.outbox_id
   join outbox o on o.day = e.day and o.id = e.outbox_id
- where (w.ordering = 'strict' or w.settle_s is not null and e.kind = 'postponed')
+ where w.id % $1::integer = $2
+   and (w.ordering = 'strict' or w.settle_s is not null and e.kind = 'postponed')
    and w.active and w.deleted_at is null and e.state = 'pending'
    and e.trigger is distinct from 'recover'
    and not exists (
@@ -81,15 +82,17 @@ select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test, 
  order by e.outbox_id limit 10000;
 
 -- next_due: the earliest due time after $1, and the database's clock
-select min(next_attempt_at) as due_at, clock_timestamp() as clock from delivery_event where next_attempt_at > $1;
+select min(next_attempt_at) as due_at, clock_timestamp() as clock from delivery_event
+ where next_attempt_at > $1 and webhook_id % $2::integer = $3;
 
 -- written_ahead: the latest time at which facts that are not due at $1 say that they were written
 select max(case kind when 'interrupted' then next_attempt_at - interval '5 minutes'
                      else coalesce(started_at, recorded_at) end) as newest
   from delivery_event where next_attempt_at > $1;
 
--- dead_runs: runs before $1 that ended without saying so
-select r.id from run r where r.id < $1 and not exists (select from run_end e where e.run_id = r.id);
+-- dead_runs: runs of shard $2 before $1 that ended without saying so
+select r.id from run r
+ where r.id < $1 and r.shard = $2 and not exists (select from run_end e where e.run_id = r.id);
 
 -- interrupt_deliveries: of these messages, write down the first attempts that a dead run may have made
 -- Due at $5, by the clock that reads the schedule; alerts first: the lanes are a millisecond apart.

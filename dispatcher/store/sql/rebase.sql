@@ -73,3 +73,6 @@ select p.day, p.lane, p.batch + 1, held.run_id, p.done, p.target, p.xid, p.outbo
   cross join pg_control_system() as here
   cross join lateral (select * from tail_position where lane = $2 order by batch desc limit 1) p
  where held.run_id = $1 and p.system_id <> here.system_identifier;
+
+-- runs_before: runs of every shard before $1 that ended without saying so
+select r.id from run r where r.id < $1 and not exists (select from run_end e where e.run_id = r.id);

@@ -1,9 +1,3 @@
--- status_leader: who has or had the lead, and for how long still
-select l.run_id, l.owner, r.version, r.started_at,
-       case when isfinite(l.expires_at)
-            then extract(epoch from l.expires_at - clock_timestamp())::float8 else 0 end as left_s
-  from lease l join run r on r.id = l.run_id;
-
 -- status_server: the server, its clock, the months that have partitions, and the encryption key's check
 select current_setting('server_version') as version, clock_timestamp() as clock, i.key_check,
        months.first, months.last

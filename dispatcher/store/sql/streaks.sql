@@ -18,7 +18,7 @@ select w.id, w.public_id, w.url, streak.since, latest.recorded_at as latest_at
        where e.webhook_id = w.id and e.kind = 'attempted'
          and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 0
        order by e.recorded_at desc limit 1) latest
- where w.active and w.deleted_at is null and streak.since < clock_timestamp() - make_interval(secs => $1);
+ where w.active and w.deleted_at is null and w.id % $2::integer = $3 and streak.since < clock_timestamp() - make_interval(secs => $1);
 
 -- all_gone: whether every attempt of a delivery was answered with 410
 select bool_and(status_code is not distinct from 410) from delivery_event

@@ -86,12 +86,12 @@ select $22, $2, $3, held.run_id, $15::text::pg_snapshot, $16::text::pg_snapshot,
        $23::bigint[]
   from held returning batch;
 
--- checkpoint_newest: up to which batch everything of a lane was attempted, and which webhooks wait
-select batch, waiting from tail_checkpoint where lane = $1 order by id desc limit 1;
+-- checkpoint_newest: up to which batch everything of a shard and lane was attempted, and which webhooks wait
+select batch, waiting from tail_checkpoint where shard = $1 and lane = $2 order by id desc limit 1;
 
 -- checkpoint_append: remember up to which batch everything of a lane was attempted
-insert into tail_checkpoint (lane, run_id, batch, waiting)
-select $1, run_id, $3, $4 from lease where run_id = $2;
+insert into tail_checkpoint (shard, lane, run_id, batch, waiting)
+select shard, $1, run_id, $3, $4 from lease where run_id = $2;
 
 -- tellings: of each event $1, what was told up to the row $2: the first telling, and the latest $3
 select t.event_id, t.id, t.type, t.data_text
