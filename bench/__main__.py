@@ -22,6 +22,7 @@ from bench.scale import measure_growth, measure_scale, measure_storm, measure_wi
 from bench.scenarios.history import measure_history
 from bench.scenarios.latency import QUIET, Latency
 from bench.scenarios.matching import Matching
+from bench.scenarios.sharing import measure_sharing
 from bench.scenarios.soak import Soak
 from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, SLOW, SLOW_WEBHOOKS, Throughput
 from bench.scenarios.upstream import Upstream
@@ -32,7 +33,7 @@ from bench.systems import BUILT_IN
 _UNDISTURBED_SHARE: Final = 0.9
 _HERE: Final = Path(__file__).parent
 _WHOLE: Final = ("small", "scale", "soak", "systems")
-_PARTS: Final = (*_WHOLE, "growth", "storm", "wide", "history")
+_PARTS: Final = (*_WHOLE, "growth", "storm", "wide", "sharing", "history")
 
 Say = Callable[[str], None]
 
@@ -133,6 +134,8 @@ async def _measure(part: str, plan: Plan, say: Say) -> Measured:
             compared = await measure_systems(plan.systems, plan.rounds, say)
             chart = Chart("systems.svg", systems_chart(compared))
             return Measured([], [], systems_table(compared), (chart,))
+        case "sharing":
+            return Measured(*await measure_sharing(plan.rounds, say))
         case _:
             measure = {
                 "scale": measure_scale,

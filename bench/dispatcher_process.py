@@ -101,9 +101,9 @@ class Dispatcher:
 
 @contextlib.asynccontextmanager
 async def running_dispatcher(
-    directory: Path, *, core: int, database_url: str, vault_key: bytes
+    directory: Path, *, core: int | tuple[int, ...], database_url: str, vault_key: bytes
 ) -> AsyncIterator[Dispatcher]:
-    """Run `dispatcher serve` for the block; raises RuntimeError when it ends before."""
+    """Run `dispatcher serve` for the block, on a core or several; raises RuntimeError when it ends before."""
     ops_port = _free_port()
     config = directory / "bench.toml"
     key = base64.b64encode(vault_key).decode()
@@ -114,7 +114,7 @@ async def running_dispatcher(
     memory = _MEMORY if os.access(_MEMORY, os.W_OK) else directory
     log = _open_log(memory)
     process = await asyncio.create_subprocess_exec(
-        *pinned(core),
+        *pinned(*((core,) if isinstance(core, int) else core)),
         *(sys.executable, "-m", "dispatcher", "serve", "--config", str(config)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=log.descriptor,
