@@ -20,7 +20,8 @@ from dispatcher.config import Config, Delivery
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.delivery import STEP, Kind, State, Trigger
 from dispatcher.core.ids import DeliveryIds, DeliveryKey, OutboxId, RunId, WebhookId
-from dispatcher.core.lanes import Lane, Lanes, Limits, Pending
+from dispatcher.core.lanes import Lanes, Limits
+from dispatcher.core.pending import Lane, Pending
 from dispatcher.core.sharing import Shard
 from dispatcher.core.snapshot import BEGINNING, Position
 from dispatcher.daemon.outage import Outage

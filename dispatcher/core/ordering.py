@@ -24,7 +24,7 @@ from typing import Final, Literal, TypeAlias
 
 from dispatcher.core.delivery import Trigger
 from dispatcher.core.ids import OutboxId, WebhookId
-from dispatcher.core.lanes import Lane, Pending
+from dispatcher.core.pending import Lane, Pending
 
 Ordering: TypeAlias = Literal["subject", "strict", "none"]
 

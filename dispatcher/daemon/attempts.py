@@ -16,9 +16,9 @@ import structlog
 
 from dispatcher import __version__
 from dispatcher.core.delivery import STEP, Kind, State, Trigger, judge
-from dispatcher.core.lanes import Lane, Pending
 from dispatcher.core.message import Message
 from dispatcher.core.outcome import NoAnswer, Outcome
+from dispatcher.core.pending import Lane, Pending
 from dispatcher.core.rate import NEVER_NS
 from dispatcher.core.retry import after_own_fault
 from dispatcher.daemon.ended import Ended

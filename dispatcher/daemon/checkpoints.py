@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 from typing import Final
 
-from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.core.pending import TAILED, Lane
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.recorder import Recorder
 from dispatcher.daemon.retries import BEGINNING, Retries

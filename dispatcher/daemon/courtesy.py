@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.core.pending import TAILED, Lane
 from dispatcher.core.revisions import follows
 from dispatcher.daemon.shared import Shared
 from dispatcher.store.outbox import OutboxRow

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from typing import Final
 
-from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.core.pending import TAILED, Lane
 from dispatcher.core.snapshot import Snapshot
 from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.shared import Shared

@@ -8,8 +8,8 @@ from typing import Final, assert_never
 import msgspec
 
 from dispatcher.core.delivery import STEP, Kind, State, Trigger, Verdict
-from dispatcher.core.lanes import Lane, Pending
 from dispatcher.core.outcome import Answered, NoAnswer, Outcome, error_class
+from dispatcher.core.pending import Lane, Pending
 from dispatcher.store.ledger import FactRow
 from dispatcher.store.registry import Webhook
 from dispatcher.telemetry.lane_metrics import LaneMetrics

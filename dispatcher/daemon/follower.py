@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from dispatcher.core.errors import LeaseLost
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import TAILED, Admission, Lane, Payload, Pending
+from dispatcher.core.lanes import Admission
+from dispatcher.core.pending import TAILED, Lane, Payload, Pending
 from dispatcher.store.following import RING, Batches, Followed, Reach
 from dispatcher.store.ledger import Ledger
 

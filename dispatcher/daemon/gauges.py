@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.telemetry.tail_clock import since_s
 
 if TYPE_CHECKING:

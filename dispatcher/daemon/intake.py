@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dispatcher.core.ids import DeliveryKey
-from dispatcher.core.lanes import Admission, Lane, Payload, Pending
+from dispatcher.core.lanes import Admission
+from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.shared import Shared
 from dispatcher.daemon.waiting import Waiting

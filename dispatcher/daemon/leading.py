@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.core.pending import TAILED, Lane
 from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.daemon.tailer import Tailer
 from dispatcher.store.connection import INDEXED

@@ -7,7 +7,7 @@ counted here: their webhooks are remembered by `daemon/waiting.py`.
 
 from __future__ import annotations
 
-from dispatcher.core.lanes import TAILED
+from dispatcher.core.pending import TAILED
 
 
 class Progress:

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from dispatcher.core.errors import DatabaseUnavailable, UnwritableFact
-from dispatcher.core.lanes import Pending
+from dispatcher.core.pending import Pending
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.connection import Link
 from dispatcher.store.ledger import Appender, FactRow, Ledger, MonthGone, Unappendable

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.daemon.shared import Shared
 from dispatcher.store.recoveries import Recovery
 from dispatcher.store.recovering import RecoveryLedger

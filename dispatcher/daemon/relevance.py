@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from dispatcher.core.delivery import STEP, Kind, Trigger
-from dispatcher.core.lanes import Pending
 from dispatcher.core.ordering import Order
+from dispatcher.core.pending import Pending
 from dispatcher.core.revisions import UPDATED
 from dispatcher.core.timestamps import parse_rfc3339
 from dispatcher.store.ledger import FactRow, cancelled

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from dispatcher.core.ids import RunId
-from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.core.pending import TAILED, Lane
 from dispatcher.daemon.retries import BEGINNING, Retries
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.daemon.waiting import Waiting

@@ -21,7 +21,8 @@ from typing import Final, NamedTuple
 
 from dispatcher.core.delivery import Kind, Trigger
 from dispatcher.core.ids import OutboxId, WebhookId
-from dispatcher.core.lanes import TAILED, Admission, Lane, Payload, Pending
+from dispatcher.core.lanes import Admission
+from dispatcher.core.pending import TAILED, Lane, Payload, Pending
 from dispatcher.daemon.setback import Setback
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.backlog import Backlog, DueRow

@@ -24,7 +24,8 @@ from dispatcher.config import Delivery
 from dispatcher.core.delivery import Kind
 from dispatcher.core.errors import DrainExpired, LeaseLost
 from dispatcher.core.ids import RunId, WebhookId
-from dispatcher.core.lanes import Lane, Lanes, Limits, Payload, Pending
+from dispatcher.core.lanes import Lanes, Limits
+from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.daemon.attempts import Attempts
 from dispatcher.daemon.checkpoints import Checkpoints
 from dispatcher.daemon.disabler import Disabler

@@ -11,7 +11,8 @@ from dispatcher.core.ordering import Order
 if TYPE_CHECKING:
     from dispatcher.config import Config
     from dispatcher.core.ids import DeliveryIds, RunId
-    from dispatcher.core.lanes import Lane, Lanes
+    from dispatcher.core.lanes import Lanes
+    from dispatcher.core.pending import Lane
     from dispatcher.core.sharing import Shard
     from dispatcher.daemon.outage import Outage
     from dispatcher.sender import Sender

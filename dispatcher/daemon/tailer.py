@@ -27,7 +27,7 @@ from dispatcher.core.body import Body, build_body
 from dispatcher.core.chunks import in_turns, sizes
 from dispatcher.core.errors import DatabaseUnavailable, LeaseLost
 from dispatcher.core.ids import OutboxId, WebhookId
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.core.snapshot import Position
 from dispatcher.daemon.courtesy import Courtesy
 from dispatcher.daemon.doorbell import Doorbell

@@ -15,7 +15,7 @@ import msgspec
 
 from dispatcher.core.errors import LeaseLost
 from dispatcher.core.ids import OutboxId, WebhookId
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.store.queries import QUERIES
 from dispatcher.store.wakeup import CHANNEL
 

@@ -21,7 +21,7 @@ import msgspec
 from dispatcher.core.body import build_body
 from dispatcher.core.errors import LeaseLost, OperatorError
 from dispatcher.core.ids import OutboxId, RunId
-from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.core.pending import TAILED, Lane
 from dispatcher.core.sharing import Shard
 from dispatcher.core.snapshot import Position, Snapshot
 from dispatcher.store.backlog import Backlog

@@ -13,7 +13,7 @@ import msgspec
 
 from dispatcher.core.errors import OperatorError
 from dispatcher.core.ids import OutboxId, WebhookId
-from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.core.pending import TAILED, Lane
 from dispatcher.core.sharing import Shard
 from dispatcher.store.backlog import Backlog
 from dispatcher.store.connection import Link

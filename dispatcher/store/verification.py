@@ -17,7 +17,7 @@ import msgspec
 
 from dispatcher.core.delivery import Kind, State, Trigger
 from dispatcher.core.ids import DeliveryIds, DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import TAILED, Lane
+from dispatcher.core.pending import TAILED, Lane
 from dispatcher.core.sharing import Shard
 from dispatcher.core.verification import RecordedFact, problems, shown_state
 from dispatcher.store.backlog import Backlog

@@ -23,7 +23,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from dispatcher import __version__
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.telemetry.histogram import HistogramVec
 from dispatcher.telemetry.lane_metrics import LaneFamilies, LaneMetrics
 

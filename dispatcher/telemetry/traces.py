@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import structlog
 
 from dispatcher.core.ids import DeliveryKey, OutboxId
-from dispatcher.core.lanes import Lane, Pending
 from dispatcher.core.outcome import Answered, Outcome, error_class
+from dispatcher.core.pending import Lane, Pending
 from dispatcher.core.trace import EventTrace, Span, TraceIds
 
 HEADER: Final = "traceparent"

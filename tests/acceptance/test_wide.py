@@ -19,7 +19,7 @@ import asyncpg
 
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.ids import WebhookId
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.store import webhooks
 from dispatcher.store.connection import Database as Store
 from dispatcher.store.vault import Vault

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dispatcher.core.ids import WebhookId
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.store import audience
 from dispatcher.store.begun import read_begun
 from dispatcher.store.outbox import OutboxReader

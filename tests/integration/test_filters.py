@@ -17,7 +17,7 @@ from matplotlib.path import Path as Outline
 from pyproj import Geod
 
 from dispatcher.core.ids import OutboxId, WebhookId
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.core.snapshot import BEGINNING, Position
 from dispatcher.store.outbox import OutboxReader
 from tests.management import Management, management

@@ -11,7 +11,7 @@ import pytest
 
 from dispatcher.core.delivery import State
 from dispatcher.core.errors import OperatorError
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.core.snapshot import Position, Snapshot
 from dispatcher.store.outbox import OutboxReader
 from tests.parts import Parts, attempted, detected, failed, insert, new_webhook, parts, refused

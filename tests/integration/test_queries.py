@@ -12,7 +12,7 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.store.connection import INDEXED
 from dispatcher.store.queries import QUERIES
 from tests.parts import DETECTED, new_webhook

@@ -12,7 +12,8 @@ import pytest
 from dispatcher.core.delivery import Kind, State, Trigger
 from dispatcher.core.errors import LeaseLost, UnwritableFact
 from dispatcher.core.ids import DeliveryKey
-from dispatcher.core.lanes import Admission, Lane, Payload, Pending
+from dispatcher.core.lanes import Admission
+from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.daemon.recorder import BATCH_ROWS, Recorder
 from dispatcher.store.ledger import FactRow, cancelled
 from tests.parts import Parts, attempted, failed, insert, new_webhook, parts, running

@@ -10,7 +10,7 @@ import pytest
 
 from dispatcher.core.delivery import Kind, State, Trigger
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.daemon.rescuer import Rescuer
 from dispatcher.daemon.retries import BEGINNING, Retries
 from dispatcher.daemon.waiting import Waiting

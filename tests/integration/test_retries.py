@@ -12,8 +12,9 @@ import pytest
 
 from dispatcher.core.delivery import Kind, State, Trigger, judge
 from dispatcher.core.ids import DeliveryKey, WebhookId
-from dispatcher.core.lanes import Admission, Lane, Payload, Pending
+from dispatcher.core.lanes import Admission
 from dispatcher.core.outcome import ErrorClass, NoAnswer, Timings
+from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.daemon.retries import BEGINNING, Retries
 from dispatcher.store.ledger import FactRow, cancelled
 from dispatcher.store.redelivery import redeliver

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from dispatcher.core.ids import OutboxId, WebhookId
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.core.snapshot import BEGINNING, Position
 from dispatcher.store import recoveries
 from dispatcher.store.outbox import OutboxReader

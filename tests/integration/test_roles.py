@@ -13,7 +13,7 @@ import pytest
 
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.delivery import Kind, State
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.dashboard.visit import BASE
 from dispatcher.store import accounts
 from dispatcher.store.connection import Database as Store

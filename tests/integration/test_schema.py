@@ -11,7 +11,7 @@ from typing import Final
 import asyncpg
 import pytest
 
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from tests.parts import detected, failed, insert, new_webhook, parts, refused
 from tests.postgres import Database, wait_for
 

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.ids import OutboxId, RunId
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.core.snapshot import Position
 from dispatcher.store.connection import Link
 from dispatcher.store.ledger import Ledger, MessageRow

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dispatcher.config import Database as DatabaseConfig
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.core.sharing import Shard
 from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.daemon.intake import Downstream

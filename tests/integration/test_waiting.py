@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import Admission, Lane, Payload, Pending
+from dispatcher.core.lanes import Admission
+from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.daemon.waiting import Waiting
 from tests.parts import Event, Parts, attempted, detected, new_webhook, parts, running
 from tests.postgres import Database, wait_for

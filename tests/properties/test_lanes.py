@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import Admission, Lane, Lanes, Limits, Payload, Pending
+from dispatcher.core.lanes import Admission, Lanes, Limits
+from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.core.rate import TokenBucket
 
 DAY = dt.date(2026, 11, 21)

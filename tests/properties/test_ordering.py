@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import Lane, Payload, Pending
 from dispatcher.core.ordering import Order, Ordering
+from dispatcher.core.pending import Lane, Payload, Pending
 
 START = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 SUBJECTS = [Payload("x.y", b'{"data":{"event_id":"%d"}}' % number, START, test=False) for number in range(3)]

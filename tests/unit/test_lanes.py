@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import Admission, Lane, Lanes, Limits, Payload, Pending
+from dispatcher.core.lanes import Admission, Lanes, Limits
+from dispatcher.core.pending import Lane, Payload, Pending
 
 DAY = dt.date(2026, 11, 21)
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)

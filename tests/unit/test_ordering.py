@@ -9,8 +9,8 @@ import pytest
 
 from dispatcher.core.delivery import Trigger
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import Lane, Payload, Pending
 from dispatcher.core.ordering import Order, Ordering
+from dispatcher.core.pending import Lane, Payload, Pending
 
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dispatcher.core.lanes import Lane
+from dispatcher.core.pending import Lane
 from dispatcher.daemon.progress import Progress
 
 
