@@ -10,7 +10,7 @@ meanwhile.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -60,21 +60,39 @@ class Rescuer:
         self._begun[lane] = batch
         return batch
 
-    async def run(self, last_batches: Mapping[Lane, int]) -> None:
-        """Find everything that is open in batches up to those given; `begin` came before."""
+    async def interrupt(self, last_batches: Mapping[Lane, int]) -> None:
+        """Write down what dead runs may have sent of batches up to those given; `begin` came before.
+
+        Nothing is read back before: it would be sent by the number of its first attempt, and a dead run may
+        have used that number.
+        """
         dead = self._dead
+        if not dead:
+            return
+        since = max(BEGINNING, await self._low() - _CLOCKS_DIFFER)
+        await self._outage.patiently(
+            "rescue", lambda: self._backlog.interrupt_claims(self._run_id, dead, since, utc_now())
+        )
+        for lane in TAILED:
+            batch, _ = await self._outage.patiently("rescue", partial(self._backlog.checkpoint, lane))
+            async for page in self._pages(lane, batch, last_batches[lane]):
+                await self._outage.patiently("rescue", partial(self._interrupt, page))
+
+    async def _interrupt(self, page: Sequence[MessageRef]) -> None:
+        await self._backlog.interrupt_deliveries(self._run_id, self._dead, page, utc_now())
+
+    async def _low(self) -> dt.datetime:
+        """Give the time up to which everything that was due had been attempted."""
         low_us, _ = await self._outage.patiently("rescue", lambda: self._backlog.checkpoint(Lane.RETRY))
         # A clock that was set back since must not hide what becomes due now.
-        low = min(BEGINNING + dt.timedelta(microseconds=low_us), utc_now())
-        if dead:
-            # Before anything waits: what waits is sent as soon as it is found, by the number of its first
-            # attempt, and a dead run may have used that number.
-            since = max(BEGINNING, low - _CLOCKS_DIFFER) if low_us else BEGINNING
-            await self._outage.patiently(
-                "rescue", lambda: self._backlog.interrupt_claims(self._run_id, dead, since, utc_now())
-            )
+        return min(BEGINNING + dt.timedelta(microseconds=low_us), utc_now())
+
+    async def run(self, last_batches: Mapping[Lane, int]) -> None:
+        """Let everything wait that is open in batches up to those given; `interrupt` came before."""
+        dead = self._dead
+        low = await self._low()
         for lane in TAILED:
-            await self._lane(lane, last_batches[lane], dead)
+            await self._lane(lane, last_batches[lane])
         if dead:
             await self._outage.patiently(
                 "rescue", lambda: self._backlog.runs_ended(self._run_id, dead, "rescued")
@@ -82,15 +100,21 @@ class Rescuer:
             log.warning("a run ended without saying so; what it had in memory is sent again", runs=dead)
         self._retries.begin(low)
 
-    async def _lane(self, lane: Lane, last_batch: int, dead: Sequence[RunId]) -> None:
+    async def _lane(self, lane: Lane, last_batch: int) -> None:
         if lane not in self._begun:
             await self._restore(lane)
-        after, found = (self._begun[lane], 2**63 - 1), 0  # after everything in that batch
-        while page := await self._outage.patiently("rescue", partial(self._page, lane, after, last_batch)):
-            found += await self._outage.patiently("rescue", partial(self._open, lane, page, dead))
-            after = (page[-1].batch, page[-1].outbox_id)
+        found = 0
+        async for page in self._pages(lane, self._begun[lane], last_batch):
+            found += await self._outage.patiently("rescue", partial(self._open, lane, page))
         if found:
             log.info("deliveries wait to be attempted", lane=lane.name.lower(), count=found)
+
+    async def _pages(self, lane: Lane, batch: int, last_batch: int) -> AsyncIterator[list[MessageRef]]:
+        """Give the messages after those of `batch`, up to those of `last_batch`."""
+        after = (batch, 2**63 - 1)  # after everything in that batch
+        while page := await self._outage.patiently("rescue", partial(self._page, lane, after, last_batch)):
+            yield page
+            after = (page[-1].batch, page[-1].outbox_id)
 
     async def _page(self, lane: Lane, after: tuple[int, int], last_batch: int) -> list[MessageRef]:
         """Give the next messages, as many as have a bounded number of deliveries, at least one."""
@@ -103,10 +127,8 @@ class Rescuer:
             page.append(message)
         return page
 
-    async def _open(self, lane: Lane, page: Sequence[MessageRef], dead: Sequence[RunId]) -> int:
-        """Write down what dead runs may have sent of a page, let the rest wait; give how much that is."""
-        if dead:
-            await self._backlog.interrupt_deliveries(self._run_id, dead, page, utc_now())
+    async def _open(self, lane: Lane, page: Sequence[MessageRef]) -> int:
+        """Let wait what of a page was never attempted; give how much that is."""
         rows = await self._backlog.unattempted(self._run_id, page)
         for row in rows:
             self._waiting.mark(lane, row.key.webhook_id, row.key.outbox_id)

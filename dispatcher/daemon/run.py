@@ -153,7 +153,6 @@ class Run:
         return [
             self._source.run(),
             self._rescue(last_batches),
-            self.waiting.run(),
             self._pump_read_back(self.waiting.pushed),
             self._pump_read_back(self.retries.pushed),
             self._ring_due(),
@@ -192,9 +191,11 @@ class Run:
         await self._attempts.landed()
 
     async def _rescue(self, last_batches: Mapping[Lane, int]) -> None:
-        await self._rescuer.run(last_batches)
-        self._rescued = True
         async with asyncio.TaskGroup() as group:
+            await self._rescuer.interrupt(last_batches)
+            group.create_task(self.waiting.run())
+            await self._rescuer.run(last_batches)
+            self._rescued = True
             group.create_task(self.retries.run())
             group.create_task(self._checkpoints.run())
             group.create_task(self._recoveries.run())

@@ -46,6 +46,7 @@ async def rescue(one: Parts) -> tuple[Waiting, Retries]:
     batches = dict.fromkeys((Lane.ALERT, Lane.EVENT, Lane.ROUTINE), one.batch)
     rescuer = Rescuer(one.shared, one.backlog(), waiting, retries)
     await rescuer.begin()
+    await rescuer.interrupt(batches)
     await rescuer.run(batches)
     return waiting, retries
 
