@@ -79,7 +79,8 @@ class Sharing:
                 if self._count is None:
                     ask = self._membership.shard_count
                     self._count = await self._outage.patiently_until(stop, "sharing", ask)
-                elif self._count > 1 or not self._held:
+                    continue
+                if self._count > 1 or not self._held:
                     await self._outage.patiently_until(stop, "sharing", partial(self._step, group))
                 await self._rest()
             for held in self._held.values():

@@ -17,7 +17,7 @@ from tests.receiver import Receiver, Request
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "how-to" / "own-event-types.md").read_text()
 COMMANDS: Final = re.findall(r"^dispatcher (event-type add .*)$", PAGE, re.MULTILINE)
-INSERTS: Final = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+INSERTS: Final = re.findall(r"```sql\n(INSERT INTO outbox .*?)```", PAGE, re.DOTALL)
 
 
 def body(request: Request) -> dict[str, Any]:
