@@ -29,7 +29,7 @@ demo: setup ## Replay real earthquakes through the whole dispatcher, on this mac
 
 .PHONY: test
 test: setup ## Run the tests, against a real PostgreSQL that they start themselves
-	@$(bin)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+	@$(bin)/python -m pytest -m "not slow" -n 3 --dist loadfile $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup ## Run the tests that take longer: crashes, restarts, big backlogs

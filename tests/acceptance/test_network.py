@@ -26,6 +26,7 @@ WAITING = """
 """
 
 
+@pytest.mark.slow
 async def test_everything_is_swallowed(data_dir: Path, tmp_path: Path) -> None:
     """The bell included: not ready, with the reason; and at work again by itself when the network is."""
     async with (

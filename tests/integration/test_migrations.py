@@ -181,6 +181,7 @@ async def test_producers_are_not_held_up(database: Database, version_2: Path) ->
         await producer.close()
 
 
+@pytest.mark.slow
 async def test_an_upgrade_under_load_loses_nothing(
     database: Database, tmp_path: Path, version_2: Path
 ) -> None:
