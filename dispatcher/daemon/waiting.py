@@ -4,8 +4,9 @@ How this works. When a delivery is not admitted, its webhook *waits* in that lan
 ones are not admitted either until this reader has caught up, so their order is kept. The reader goes to the
 database with the webhook's position, takes as many as there is room for, claims them and queues them. `safe`
 is the position up to which everything is settled: that is what a checkpoint remembers, so that a restart
-finds the rest. A row may be read twice (a transaction that commits late has a low id and moves the position
-back); whatever has a fact or is in memory is skipped.
+finds the rest. A row may be read twice: a transaction that commits late has a low id and moves the position
+back, and a page that was being read meanwhile does not move it past that id. Whatever has a fact or is in
+memory is skipped.
 
 Webhooks take turns, lane by lane, as long as the lane has room. One that has taken its own share leaves the
 turns until something of it is settled, so a wake-up costs what it can do and not a look at everybody.
@@ -28,6 +29,7 @@ from dispatcher.store.backlog import Backlog, WaitingRow
 from dispatcher.store.ledger import Ledger
 
 _PAGE_ROWS: Final = 256
+_NONE: Final = OutboxId(2**63 - 1)
 _GATHER_S: Final = 0.005  # every settled delivery wakes the reader: one round for many of them
 _LOOK_AT_ALL_S: Final = 5.0  # a wake-up is a hint: whoever was forgotten gets his turn then
 
@@ -62,7 +64,7 @@ class _Turns:
 
 
 class _Entry:
-    __slots__ = ("marks", "outstanding", "position", "reading", "rewound", "safe")
+    __slots__ = ("low", "marks", "outstanding", "position", "reading", "safe")
 
     def __init__(self, position: OutboxId) -> None:
         self.position = position  # read up to here
@@ -70,7 +72,9 @@ class _Entry:
         self.outstanding = 0  # read back and not settled
         self.reading = True  # more may be found after `position`
         self.marks = 0  # how often it was marked: a mark during a read means that it may have missed rows
-        self.rewound = False  # a mark moved the position back
+        self.low = (
+            _NONE  # the lowest position marked since the last read began: it may have missed what follows
+        )
 
 
 class Waiting:
@@ -105,10 +109,10 @@ class Waiting:
         if entry is None:
             entry = self._entries[lane, webhook_id] = _Entry(before)
         else:
-            if before < entry.position:
-                entry.position, entry.rewound = before, True
+            entry.position = min(entry.position, before)
             entry.safe = min(entry.safe, before)
             entry.reading = True
+        entry.low = min(entry.low, before)
         entry.marks += 1
         self._turns[lane].add(webhook_id)
         self._wake.set()
@@ -184,7 +188,7 @@ class Waiting:
             return _Served.DONE
         if lane is Lane.EVENT and self.waits(Lane.ALERT, webhook_id):
             return _Served.DONE  # what it revises may be among what waits
-        marks, entry.rewound = entry.marks, False
+        marks, entry.low = entry.marks, _NONE
         rows = await self._outage.patiently(
             "waiting", lambda: self._backlog.waiting(webhook_id, lane, entry.position, room)
         )
@@ -220,8 +224,7 @@ class Waiting:
             answer = self._lanes.admit(lane, row.key, len(row.body))
             if answer is Admission.FULL:
                 return True
-            if not entry.rewound:
-                entry.position = row.key.outbox_id
+            entry.position = min(row.key.outbox_id, entry.low)
             if answer is Admission.ADMITTED:
                 payload = Payload(row.type, row.body, row.recorded_at, row.traceparent, test=row.test)
                 admitted.append(Pending(row.key, lane, payload))

@@ -14,7 +14,10 @@ import pytest
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.lanes import Admission
 from dispatcher.core.pending import Lane, Payload, Pending
+from dispatcher.core.sharing import Shard
 from dispatcher.daemon.waiting import Waiting
+from dispatcher.store.backlog import Backlog, WaitingRow
+from dispatcher.store.transaction import Statements
 from tests.parts import Event, Parts, attempted, detected, new_webhook, parts, running
 from tests.postgres import Database, wait_for
 
@@ -162,6 +165,42 @@ async def test_marks_during_a_read_are_not_lost(one: Parts) -> None:
             await idle(one, mill.waiting)
             assert place + 1 == mill.count()
     assert [number for _, number in events] == mill.sent[webhook_id]
+
+
+class SlowAnswer(Backlog):
+    """Reads from the database, and lets the first answer arrive only when the test says so."""
+
+    def __init__(self, link: Statements, shard: Shard) -> None:
+        super().__init__(link, shard)
+        self.read = asyncio.Event()
+        self.arrive = asyncio.Event()
+
+    async def waiting(
+        self, webhook_id: WebhookId, lane: int, after: OutboxId, limit: int
+    ) -> list[WaitingRow]:
+        """Give what was there when it was asked."""
+        rows = await super().waiting(webhook_id, lane, after, limit)
+        self.read.set()
+        await self.arrive.wait()
+        return rows
+
+
+async def test_what_commits_between_the_rows_of_a_page_under_way_is_found(one: Parts) -> None:
+    """Its id is above the reader's position and below what the page holds, which does not hold it."""
+    webhook_id = await new_webhook(one.connection)
+    events = await events_of(one, 6)
+    late = events.pop(2)
+    await one.fan_out(events, [webhook_id])
+    backlog = SlowAnswer(one.store.link("slow"), one.shared.shard)
+    mill = Mill(one, Waiting(one.shared, backlog, one.ledger()))
+    mill.waiting.mark(LANE, webhook_id, events[0][1])
+    async with running(mill.waiting.run(), mill.send()):
+        await backlog.read.wait()
+        await one.fan_out([late], [webhook_id])
+        mill.waiting.mark(LANE, webhook_id, late[1])
+        backlog.arrive.set()
+        await idle(one, mill.waiting)
+    assert sorted(number for _, number in (*events, late)) == sorted(mill.sent[webhook_id])
 
 
 async def test_webhook_that_is_stuck_holds_up_nobody(one: Parts) -> None:
