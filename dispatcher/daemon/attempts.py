@@ -57,7 +57,7 @@ class Attempts:
         self._closing = False
         self._sending: set[asyncio.Task[None]] = set()
         self._cut: set[asyncio.Task[None]] = set()
-        self._why_cut = ""
+        self._why_cut = "the lead could not be confirmed in time"
         self._workers = 0
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -209,11 +209,15 @@ class Attempts:
             fact = cancelled(pending.key, pending.attempt_no + 1, verdict.failures, reason)
         await self._recorder.put(fact, pending)
 
+    def _may_send(self) -> bool:
+        """Say whether a request may still leave: a process that was frozen wakes up anywhere."""
+        return self._lease.trusted
+
     async def _send(self, message: Message, task: asyncio.Task[None]) -> Outcome | None:
         """Send; None when the request was cut off."""
         self._sending.add(task)
         try:
-            return await self._sender.send(message)
+            return await self._sender.send(message, self._may_send)
         except asyncio.CancelledError:
             if task not in self._cut or task.uncancel():
                 raise  # the run itself ends

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, overload
 
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.outcome import NoAnswer, Outcome, Timings
@@ -17,6 +17,7 @@ from dispatcher.sender.resumption import ResumingObject
 from dispatcher.sender.trust import Trust
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from dispatcher.config import Delivery
@@ -53,14 +54,24 @@ class HttpSender:
     ) -> None:
         await self._pool.close()
 
-    async def send(self, message: Message) -> Outcome:
+    @overload
+    async def send(self, message: Message, may_send: None = None) -> Outcome: ...
+    @overload
+    async def send(self, message: Message, may_send: Callable[[], bool] | None) -> Outcome | None: ...
+    async def send(self, message: Message, may_send: Callable[[], bool] | None = None) -> Outcome | None:
         """Perform one attempt; see `Sender.send`."""
         deadline = self._loop.time() + self._timeout_s
         try:
             target = message.url, message.ca_certificates
             endpoint = self._endpoints.get(target) or self._keep(target)
             request = endpoint.request(message)
-            connection = self._pool.take(endpoint.origin) or await self._connector.connect(endpoint)
+            connection = self._pool.take(endpoint.origin)
+            if connection is None:
+                connection = await self._connector.connect(endpoint)
+                if may_send is not None and not may_send():
+                    connection.fresh = None  # no request took this time
+                    self._pool.park(connection)
+                    return None
         except SendError as error:
             return NoAnswer(error.error, error.message, error.address, _NO_TIMINGS, error.own_fault)
         try:

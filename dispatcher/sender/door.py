@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dispatcher.core.message import Message
     from dispatcher.core.outcome import Outcome
 
@@ -12,8 +14,11 @@ if TYPE_CHECKING:
 class Sender(Protocol):
     """Something that performs one attempt."""
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message, may_send: Callable[[], bool] | None) -> Outcome | None:
         """Perform exactly one HTTP request and say what came of it.
+
+        `may_send` is asked once more where a connection had to be made first. If it says no then, nothing of
+        the request leaves: None.
 
         It never retries, and whatever a receiver or the network does is an `Outcome`. What is raised is
         no attempt of the receiver's: cancellation, and our own want of resources (`OSError`, such as no

@@ -13,7 +13,7 @@ from tests.sending import message
 
 async def answered(one: Parts, receiver: Receiver) -> None:
     """Let a receiver answer a request and then end the connection, if it is open still."""
-    await one.shared.process.sender.send(message(receiver.url()))
+    await one.shared.process.sender.send(message(receiver.url()), None)
     await receiver.hang_up()
     await wait_for(
         lambda: not one.shared.process.sender.ready(receiver.url(), "", for_s=0), "its end was seen", WAIT_S
