@@ -12,7 +12,9 @@ or the last room, of all or of one webhook. Inside a lane webhooks take turns, s
 nobody; a webhook has at most `max_in_flight_per_webhook` requests under way, over all lanes.
 
 Slots and room are shared as switches share their buffers: a webhook may have half of what is free, so however
-many hang, the next one finds some (n that take all they can leave two shares of n + 2).
+many hang, the next one finds some (n that take all they can leave two shares of n + 2). Once half of the room
+is taken it may have no more than it can use, either: about what it answers in ten seconds
+(`core/window.py`).
 
 A webhook with a rate limit needs a token besides (`core/rate.py`). While it has none it stands in no turns
 and takes no slot; when one comes it goes to the first lane in which something of it waits. It holds a few
@@ -34,6 +36,7 @@ import msgspec
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.pending import TAILED, Lane, Pending
 from dispatcher.core.rate import Rates
+from dispatcher.core.window import Windows
 
 _ORDER: Final = tuple(Lane)  # iterating over an enumeration costs a microsecond
 
@@ -45,6 +48,10 @@ _SHARE: Final = {
     Lane.RETRY: 0.7,
     Lane.RECOVERY: 0.5,
 }
+
+# What is held at least for a webhook that does not answer, while others need the room: so many times the
+# requests that it may have under way.
+_LEAST_ROUNDS: Final = 4
 
 
 class Admission(enum.Enum):
@@ -85,6 +92,7 @@ class Lanes:
         self._queues: tuple[dict[WebhookId, _Queue], ...] = tuple({} for _ in Lane)
         self._turns: tuple[deque[_Queue], ...] = tuple(deque() for _ in Lane)
         self._put_off: deque[_Queue] = deque()
+        self.windows = Windows()
         self.bound(limits)
         self._attempts: dict[tuple[OutboxId, WebhookId], int] = {}  # the attempt that is held
         self._flying: dict[WebhookId, int] = {}
@@ -105,6 +113,7 @@ class Lanes:
         self._slots_of_one = [round(limits.max_in_flight_per_webhook * _SHARE[lane]) or 1 for lane in Lane]
         self._room = [int(limits.max_held * _SHARE[lane]) or 1 for lane in Lane]
         self._bytes_room = [int(limits.max_bytes * _SHARE[lane]) for lane in Lane]
+        self.windows.least = _LEAST_ROUNDS * limits.max_in_flight_per_webhook
 
     def admit(self, lane: Lane, key: DeliveryKey, body_bytes: int, attempt_no: int = 1) -> Admission:
         """Reserve room for an attempt; what was admitted is either pushed or given up."""
@@ -163,6 +172,7 @@ class Lanes:
 
         `now_ns` is of a clock that never goes back, the one that `limit_rates` is told.
         """
+        self.windows.go_on(now_ns)
         if now_ns >= self.rates.next_ns:
             for webhook_id in self.rates.awake(now_ns):
                 self._list(webhook_id)
@@ -253,9 +263,12 @@ class Lanes:
             self._list(webhook_id)
         return True
 
-    def settled(self, pending: Pending) -> None:
-        """Free the room of a delivery whose fact is durable."""
-        if pending.key.webhook_id not in self.rates.buckets:
+    def settled(self, pending: Pending, *, answered: bool = True) -> None:
+        """Free the room of a delivery whose fact is durable; `answered`: the receiver did, well or not."""
+        webhook_id = pending.key.webhook_id
+        if answered:
+            self.windows.answered(webhook_id)
+        if webhook_id not in self.rates.buckets:
             self.settled_count += 1
         self.give_up(pending.lane, pending.key, len(pending.payload.body))
 
@@ -293,8 +306,11 @@ class Lanes:
         return self.held < self._room[lane]
 
     def _share_of_room(self, lane: Lane, webhook_id: WebhookId) -> int:
-        """Give how many a webhook may hold in a lane: half of what is free, or what its rate needs."""
-        share = max(1, (self._room[lane] - self.held) // 2)
+        """Give how many a webhook may hold in a lane: half of what is free, but no more than it can use."""
+        room = self._room[lane]
+        share = max(1, (room - self.held) // 2)
+        if self.held * 2 > room:
+            share = min(share, self.windows.of(webhook_id))
         bucket = self.rates.buckets.get(webhook_id)
         return share if bucket is None else min(share, bucket.most_held)
 

@@ -55,7 +55,7 @@ class Checkpoints:
         """
         last = last and self._shard.leads
         if last:
-            for lane, webhook_id, outbox_id in self._lanes.unattempted():
+            for lane, webhook_id, outbox_id in list(self._lanes.unattempted()):
                 self._waiting.mark(lane, webhook_id, outbox_id)
         for lane in TAILED:
             # A batch that closes while the statement runs only makes this older than it could be.

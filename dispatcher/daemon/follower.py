@@ -184,10 +184,10 @@ class Follower:
         return admitted
 
     def _waits(self, lane: Lane, webhook_id: WebhookId) -> bool:
-        if self._waiting.waits(lane, webhook_id):
-            return True
+        if self._waiting.reads(lane, webhook_id):
+            return True  # it takes no part in hand-overs: what it claims cannot be given back
         # What it revises may be among what waits.
-        return lane is Lane.EVENT and self._waiting.waits(Lane.ALERT, webhook_id)
+        return lane is Lane.EVENT and self._waiting.reads(Lane.ALERT, webhook_id)
 
     def _heard(self, payload: str) -> None:
         if payload == RING:

@@ -41,7 +41,6 @@ class Intake:
     def __init__(self, shared: Shared, lane: Lane, downstream: Downstream) -> None:
         self._lane = lane
         self._lanes = shared.lanes
-        self._order = shared.order
         self._waiting = downstream.waiting
         self._progress = downstream.progress
         self._pushed = downstream.pushed
@@ -56,8 +55,6 @@ class Intake:
             message.claimed.append(
                 self._shard.owns(webhook_id)
                 and not self._waiting.waits(self._lane, webhook_id)
-                # What an event revises may be among the alerts that wait.
-                and not (self._lane is Lane.EVENT and self._waiting.waits(Lane.ALERT, webhook_id))
                 and self._lanes.admit(
                     self._lane,
                     DeliveryKey(message.day, message.outbox_id, webhook_id),
@@ -76,13 +73,13 @@ class Intake:
 
     def queue(self, messages: Sequence[MessageRow], batch: int, *, complete: bool = True) -> None:
         """Queue what was written; `batch`: of the messages, `complete`: no chunk of them follows."""
-        claimed_count = deliveries = 0
+        deliveries = queued = 0
+        self._progress.opened(self._lane, batch, sum(sum(message.claimed) for message in messages))
         for message in messages:
             payloads: dict[int, Payload] = {}  # by the body that it holds
             deliveries += len(message.webhook_ids)
             for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True):
                 if claimed:
-                    claimed_count += 1
                     key = DeliveryKey(message.day, message.outbox_id, webhook_id)
                     body = message.body_for(webhook_id)
                     payload = payloads.get(id(body))
@@ -91,10 +88,9 @@ class Intake:
                             message.type, body, message.recorded_at, message.traceparent, test=message.test
                         )
                         payloads[id(body)] = payload
-                    self._order.push(Pending(key, self._lane, payload, batch=batch))
+                    queued += self._waiting.queue(Pending(key, self._lane, payload, batch=batch))
                 elif self._shard.owns(webhook_id):
                     self._waiting.mark(self._lane, webhook_id, message.outbox_id)
-        self._progress.opened(self._lane, batch, claimed_count)
         self._metrics.deliveries.inc(deliveries)
         if complete:
             now = dt.datetime.now(dt.UTC)
@@ -106,6 +102,6 @@ class Intake:
                     )
                     self._traces.fanned_out(event, self._lane, message.deliveries, now)
             self._metrics.messages.inc(len(messages))
-        if claimed_count:
+        if queued:
             self._pushed()
         self._written()

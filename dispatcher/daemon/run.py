@@ -74,7 +74,7 @@ class Run:
         self._progress = Progress()
         self._backlog = Backlog(self._link("backlog", INDEXED), shard)
         self._ledger = Ledger(self._link("ledger"), run_id)
-        self.waiting = Waiting(shared, self._backlog, self._ledger)
+        self.waiting = Waiting(shared, self._backlog, self._ledger, self._progress)
         self.retries = Retries(
             shared, Backlog(self._link("retries", INDEXED), shard), self._ledger, stopped=self._deactivated
         )
@@ -255,7 +255,7 @@ class Run:
 
     def _durable(self, pending: Pending, fact: FactRow) -> None:
         """Free the room of an attempt whose fact is durable, and put its retry on the schedule."""
-        self.lanes.settled(pending)
+        self.lanes.settled(pending, answered=fact.status_code is not None)
         if self._order.settled(
             pending, fact.next_attempt_at, utc_now(), postponed=fact.kind is Kind.POSTPONED
         ):

@@ -8,6 +8,13 @@ finds the rest. A row may be read twice: a transaction that commits late has a l
 back, and a page that was being read meanwhile does not move it past that id. Whatever has a fact or is in
 memory is skipped.
 
+A read finds nothing that is written after it began, and events may come all the time. So when little was
+found, what comes next goes to memory again, and stays *behind* there until one more read has found the rest:
+
+    waits ──a page that is not full──▶ hands over ──another, and no mark since──▶ reads nothing any more
+      ▲                                    │
+      └── no room: what is behind goes back
+
 Webhooks take turns, lane by lane, as long as the lane has room. One that has taken its own share leaves the
 turns until something of it is settled, so a wake-up costs what it can do and not a look at everybody.
 """
@@ -24,6 +31,7 @@ from typing import Final
 from dispatcher.core.ids import OutboxId, WebhookId
 from dispatcher.core.lanes import Admission
 from dispatcher.core.pending import TAILED, Lane, Payload, Pending
+from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.shared import Shared, utc_now
 from dispatcher.store.backlog import Backlog, WaitingRow
 from dispatcher.store.ledger import Ledger
@@ -64,7 +72,7 @@ class _Turns:
 
 
 class _Entry:
-    __slots__ = ("low", "marks", "outstanding", "position", "reading", "safe")
+    __slots__ = ("behind", "low", "marks", "outstanding", "position", "reading", "safe")
 
     def __init__(self, position: OutboxId) -> None:
         self.position = position  # read up to here
@@ -72,17 +80,18 @@ class _Entry:
         self.outstanding = 0  # read back and not settled
         self.reading = True  # more may be found after `position`
         self.marks = 0  # how often it was marked: a mark during a read means that it may have missed rows
-        self.low = (
-            _NONE  # the lowest position marked since the last read began: it may have missed what follows
-        )
+        # The lowest position marked since the last read began: it may have missed what follows.
+        self.low = _NONE
+        self.behind: list[Pending] | None = None  # of its hand-over, in their order
 
 
 class Waiting:
     """The webhooks that wait in each lane, and the loop that serves them."""
 
-    def __init__(self, shared: Shared, backlog: Backlog, ledger: Ledger) -> None:
+    def __init__(self, shared: Shared, backlog: Backlog, ledger: Ledger, progress: Progress) -> None:
         self._backlog = backlog
         self._ledger = ledger
+        self._progress = progress
         self._lanes = shared.lanes
         self._order = shared.order
         self._outage = shared.outage
@@ -99,8 +108,30 @@ class Waiting:
 
     def waits(self, lane: Lane, webhook_id: WebhookId) -> bool:
         """Say whether a webhook's new deliveries must stay in the database."""
+        if not self._entries:
+            return False
+        entry = self._entries.get((lane, webhook_id))
+        if entry is not None and entry.reading and entry.behind is None:
+            return True
+        # What an event revises may be among the alerts that wait.
+        return lane is Lane.EVENT and self.reads(Lane.ALERT, webhook_id)
+
+    def reads(self, lane: Lane, webhook_id: WebhookId) -> bool:
+        """Say whether something of a webhook may still have to be read back."""
         entry = self._entries.get((lane, webhook_id))
         return entry is not None and entry.reading
+
+    def queue(self, pending: Pending) -> bool:
+        """Queue what was admitted and written, in a batch that is open; false where it waits after all."""
+        entry = self._entries.get((pending.lane, pending.key.webhook_id)) if self._entries else None
+        if entry is None or not entry.reading:
+            self._order.push(pending)
+        elif entry.behind is not None:
+            entry.behind.append(pending)
+        else:  # the hand-over was given up while it was being written
+            self._give_back([pending])
+            return False
+        return True
 
     def mark(self, lane: Lane, webhook_id: WebhookId, outbox_id: OutboxId) -> None:
         """Let a webhook wait, from this delivery on."""
@@ -116,6 +147,21 @@ class Waiting:
         entry.marks += 1
         self._turns[lane].add(webhook_id)
         self._wake.set()
+        if entry.behind:  # it would be read back before these, and after what comes next
+            self._abandon(entry)
+
+    def _abandon(self, entry: _Entry) -> None:
+        """Give a hand-over up: what came meanwhile is read back in its turn, like everything."""
+        behind, entry.behind = entry.behind, None
+        self._give_back(behind or [])
+
+    def _give_back(self, pendings: list[Pending]) -> None:
+        """Let deliveries that are in memory, and were never queued, wait in the database."""
+        for pending in pendings:
+            assert pending.batch is not None  # noqa: S101 - it came straight from its fan-out
+            self.mark(pending.lane, pending.key.webhook_id, pending.key.outbox_id)
+            self._lanes.give_up(pending.lane, pending.key, len(pending.payload.body))
+            self._progress.closed(pending.lane, pending.batch)
 
     def restore(self, lane: Lane, positions: Iterable[tuple[WebhookId, OutboxId]]) -> None:
         """Let the webhooks of a checkpoint wait again, from where they had settled everything."""
@@ -182,41 +228,67 @@ class Waiting:
     async def _serve(self, lane: Lane, webhook_id: WebhookId) -> _Served:
         """Read a page back for a webhook."""
         entry = self._entries.get((lane, webhook_id))
-        room = min(_PAGE_ROWS, self._lanes.room_for(lane, webhook_id))
-        # Pages of a few rows would cost a statement each: wait until a good part of the last is settled.
-        if entry is None or not entry.reading or room == 0 or (entry.outstanding > room):
+        room = 0 if entry is None else self._room(entry, lane, webhook_id)
+        if entry is None or room == 0:
             return _Served.DONE
-        if lane is Lane.EVENT and self.waits(Lane.ALERT, webhook_id):
-            return _Served.DONE  # what it revises may be among what waits
         marks, entry.low = entry.marks, _NONE
         rows = await self._outage.patiently(
             "waiting", lambda: self._backlog.waiting(webhook_id, lane, entry.position, room)
         )
         admitted: list[Pending] = []
         full = self._admit(entry, lane, rows, admitted)
+        await self._claim(entry, admitted)
+        if full:
+            self._abandon(entry)
+            # Or it has its share: it goes on when something of its own is settled.
+            return _Served.DONE if self._lanes.has_room(lane) else _Served.FULL
+        if len(rows) == room:
+            return _Served.MORE
+        if entry.marks != marks:
+            entry.behind = entry.behind or []
+            return _Served.MORE
+        self._caught_up(entry, lane, webhook_id)
+        return _Served.DONE
+
+    def _room(self, entry: _Entry, lane: Lane, webhook_id: WebhookId) -> int:
+        """Give how many rows to read back now; 0: none."""
+        if not entry.reading or (lane is Lane.EVENT and self.reads(Lane.ALERT, webhook_id)):
+            return 0  # what it revises may be among what waits
+        room = min(_PAGE_ROWS, self._lanes.room_for(lane, webhook_id))
+        if room == 0 and entry.behind:
+            self._abandon(entry)
+            room = min(_PAGE_ROWS, self._lanes.room_for(lane, webhook_id))
+        # Pages of a few rows would cost a statement each: wait until a good part of the last is settled.
+        return 0 if entry.outstanding > room else room
+
+    async def _claim(self, entry: _Entry, admitted: list[Pending]) -> None:
+        """Write down that these are taken into memory, and queue them."""
+        if not admitted:
+            return
         entry.outstanding += len(admitted)
         self._claimed |= dict.fromkeys(admitted, utc_now())
-        if admitted:
-            claims = [(pending.key, pending.attempt_no) for pending in admitted]
-            over = await self._outage.patiently("waiting", lambda: self._ledger.claim(claims))
-            for pending in admitted:
-                if pending.key in over:
-                    self._lanes.give_up(lane, pending.key, len(pending.payload.body))
-                    self.settled(pending)
-                else:
-                    self._order.push(pending)
+        claims = [(pending.key, pending.attempt_no) for pending in admitted]
+        over = await self._outage.patiently("waiting", lambda: self._ledger.claim(claims))
+        for pending in admitted:
+            if pending.key in over:
+                self._lanes.give_up(pending.lane, pending.key, len(pending.payload.body))
+                self.settled(pending)
+            else:
+                self._order.push(pending)
+        self.pushed.set()
+
+    def _caught_up(self, entry: _Entry, lane: Lane, webhook_id: WebhookId) -> None:
+        """Read no more for a webhook: what came meanwhile is in memory, and goes now."""
+        behind, entry.behind = entry.behind, None
+        entry.reading = False
+        for pending in behind or []:
+            self._order.push(pending)
+        if behind:
             self.pushed.set()
-        # Not before these are queued: what comes later would pass them.
-        more = full or len(rows) == room or entry.marks != marks
-        if not more:
-            entry.reading = False
-            if lane is Lane.ALERT and (Lane.EVENT, webhook_id) in self._entries:
-                self._turns[Lane.EVENT].add(webhook_id)
-            if entry.outstanding == 0:
-                del self._entries[lane, webhook_id]
-        if full:  # or it has its share: it goes on when something of its own is settled
-            return _Served.DONE if self._lanes.has_room(lane) else _Served.FULL
-        return _Served.MORE if more else _Served.DONE
+        if lane is Lane.ALERT and (Lane.EVENT, webhook_id) in self._entries:
+            self._turns[Lane.EVENT].add(webhook_id)
+        if entry.outstanding == 0:
+            del self._entries[lane, webhook_id]
 
     def _admit(self, entry: _Entry, lane: Lane, rows: list[WaitingRow], admitted: list[Pending]) -> bool:
         """Admit rows while there is room, moving the position over them; true when there was none left."""

@@ -11,6 +11,7 @@ import pytest
 from dispatcher.core.delivery import Kind, State, Trigger
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.pending import Lane
+from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.rescuer import Rescuer
 from dispatcher.daemon.retries import BEGINNING, Retries
 from dispatcher.daemon.waiting import Waiting
@@ -41,7 +42,7 @@ async def followed(one: Parts) -> Parts:
 
 async def rescue(one: Parts) -> tuple[Waiting, Retries]:
     """Search for what the runs before left open."""
-    waiting = Waiting(one.shared, one.backlog(), one.ledger())
+    waiting = Waiting(one.shared, one.backlog(), one.ledger(), Progress())
     retries = Retries(one.shared, one.backlog(), one.ledger(), stopped=lambda _: None)
     batches = dict.fromkeys((Lane.ALERT, Lane.EVENT, Lane.ROUTINE), one.batch)
     rescuer = Rescuer(one.shared, one.backlog(), waiting, retries)
@@ -113,6 +114,23 @@ async def test_read_back_attempts_are_interrupted(one: Parts) -> None:
         (keys[2].outbox_id, 2, State.DELIVERED, Trigger.MANUAL, 0),
         (keys[3].outbox_id, 5, State.PENDING, Trigger.MANUAL, 0),
     ] == [tuple(row) for row in rows]
+
+
+async def test_a_claim_is_found_however_old_it_is(one: Parts) -> None:
+    """A shard that follows claims what it takes, and a hung receiver may keep it in memory for hours."""
+    (webhook_id,) = await webhooks(one, 1)
+    (key,) = await one.fan_out([await insert(one.connection)], [webhook_id])
+    await one.connection.execute(
+        "insert into claim (day, outbox_id, webhook_id, attempt_no, run_id, claimed_at)"
+        " values ($1, $2, $3, 1, $4, now() - interval '5 hours')",
+        *key,
+        one.shared.run_id,
+    )
+    now_us = (dt.datetime.now(dt.UTC) - BEGINNING) // dt.timedelta(microseconds=1)
+    await one.ledger().checkpoint(Lane.RETRY, now_us, [])
+    again = await followed(one)
+    await rescue(again)
+    assert [INTERRUPTED] == await again.facts(key)
 
 
 @pytest.mark.parametrize("trigger", [Trigger.FIRST, Trigger.MANUAL])

@@ -11,11 +11,12 @@ from functools import partial
 import pytest
 
 from dispatcher.core.delivery import Kind, State, Trigger, judge
-from dispatcher.core.ids import DeliveryKey, WebhookId
+from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.lanes import Admission
 from dispatcher.core.outcome import ErrorClass, NoAnswer, Timings
 from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.daemon.retries import BEGINNING, Retries
+from dispatcher.store.backlog import Backlog, DueRow
 from dispatcher.store.ledger import FactRow, cancelled
 from dispatcher.store.redelivery import redeliver
 from tests.parts import Parts, attempted, failed, insert, new_webhook, parts, running
@@ -103,6 +104,39 @@ async def test_due_attempts_come_in_the_order_of_their_times(one: Parts) -> None
         await finish(one, retries, taken)
     assert 0 == one.lanes.held
     assert 3 == await one.connection.fetchval("select count(*) from claim where attempt_no = 3")
+
+
+async def test_a_flow_of_retries_comes_in_groups(one: Parts) -> None:
+    """Every sweep reads some seconds again: there is not one for each retry."""
+    keys = await deliveries(one, 6, webhooks=20)
+    start = utc_now()
+    spread = dt.timedelta(milliseconds=10)
+    await one.record(*(failed(key, 1, start + place * spread) for place, key in enumerate(keys, 10)))
+    backlog = Counted(one.store.link("counted"), one.shared.shard)
+    retries = Retries(one.shared, backlog, one.ledger(), stopped=lambda _: None)
+    async with running(retries.run()):
+        taken = await wait_taken(one, retries, 120)
+        assert {(key, 2) for key in keys} == set(attempts(taken))
+        took_s = (utc_now() - start).total_seconds()
+        assert backlog.sweeps <= 3 + took_s / 0.25
+        await finish(one, retries, taken)
+
+
+class Counted(Backlog):
+    """Counts how often everybody's schedule is read."""
+
+    sweeps = 0
+
+    async def due(
+        self,
+        after: tuple[dt.datetime, OutboxId, WebhookId],
+        now: dt.datetime,
+        limit: int,
+        ahead: dt.timedelta = dt.timedelta(),
+    ) -> list[DueRow]:
+        """Read it."""
+        self.sweeps += 1
+        return await super().due(after, now, limit, ahead)
 
 
 async def test_what_has_a_successor_is_not_due(one: Parts) -> None:

@@ -86,8 +86,9 @@ async def test_a_write_under_way_at_midnight(database: Database, one: Parts) -> 
     async with Cable(one.store.url) as cable, in_the_way(database, event) as holder:
         store = Store(cable.url, HASTY)
         link = store.link("tail", {**INDEXED, "timezone": another_date(dt.datetime.now(dt.UTC))})
-        waiting = Waiting(one.shared, one.backlog(), one.ledger())
-        downstream = Downstream(waiting, Progress(), lambda: None, lambda _: None)
+        progress = Progress()
+        waiting = Waiting(one.shared, one.backlog(), one.ledger(), progress)
+        downstream = Downstream(waiting, progress, lambda: None, lambda _: None)
         tailer = Tailer(one.shared, Lane.ALERT, link, Doorbell(one.shared), downstream)
         await tailer.begin()
         async with running(tailer.run()):

@@ -15,6 +15,7 @@ from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.lanes import Admission
 from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.core.sharing import Shard
+from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.backlog import Backlog, WaitingRow
 from dispatcher.store.transaction import Statements
@@ -38,8 +39,10 @@ class Mill:
 
     one: Parts
     waiting: Waiting
+    progress: Progress
     sent: dict[WebhookId, list[OutboxId]] = field(default_factory=lambda: defaultdict(list))
     went_straight: int = 0
+    batch: int = 0
 
     async def fan_out(self, event: Event, webhook_ids: list[WebhookId]) -> None:
         """Let an event go to webhooks: into memory where there is room, as `daemon/tailer.py` does."""
@@ -48,12 +51,15 @@ class Mill:
         for claimed, those in ((True, straight), (False, rest)):
             if those:
                 await self.one.fan_out([event], those, claimed=claimed)
-        for webhook_id in straight:
-            self.went_straight += 1
-            payload = Payload("event.detected", b"{}", NOW, test=False)
-            self.one.lanes.push(Pending(DeliveryKey(*event, webhook_id), LANE, payload, batch=1))
-        for webhook_id in rest:
-            self.waiting.mark(LANE, webhook_id, event[1])
+        self.batch += 1
+        self.progress.opened(LANE, self.batch, len(straight))
+        for webhook_id in webhook_ids:
+            if webhook_id in straight:
+                payload = Payload("event.detected", b"{}", NOW, test=False)
+                pending = Pending(DeliveryKey(*event, webhook_id), LANE, payload, batch=self.batch)
+                self.went_straight += self.waiting.queue(pending)
+            else:
+                self.waiting.mark(LANE, webhook_id, event[1])
         self.waiting.pushed.set()
 
     def _admit(self, key: DeliveryKey) -> bool:
@@ -83,6 +89,7 @@ class Mill:
         if pending.batch is None:
             self.waiting.settled(pending)
         else:
+            self.progress.closed(LANE, pending.batch)
             self.waiting.room_freed(pending)
 
     def count(self) -> int:
@@ -103,7 +110,13 @@ async def events_of(one: Parts, count: int) -> list[Event]:
 
 def waiting_of(one: Parts) -> Waiting:
     """Make the reader."""
-    return Waiting(one.shared, one.backlog(), one.ledger())
+    return Waiting(one.shared, one.backlog(), one.ledger(), Progress())
+
+
+def mill_of(one: Parts, backlog: Backlog | None = None) -> Mill:
+    """Make a reader and what is around it."""
+    progress = Progress()
+    return Mill(one, Waiting(one.shared, backlog or one.backlog(), one.ledger(), progress), progress)
 
 
 async def idle(one: Parts, waiting: Waiting) -> None:
@@ -115,7 +128,7 @@ async def test_everything_comes_back_in_order(one: Parts) -> None:
     """Far more than there is room for, while more keeps coming: each once, in each webhook's order."""
     webhook_ids = [await new_webhook(one.connection) for _ in range(5)]
     events = await events_of(one, 120)
-    mill = Mill(one, waiting_of(one))
+    mill = mill_of(one)
     for event in events[:60]:
         await mill.fan_out(event, webhook_ids)
     async with running(mill.waiting.run(), mill.send()):
@@ -139,7 +152,7 @@ async def test_late_transactions_are_not_passed_over(one: Parts) -> None:
     events = await events_of(one, 150)
     rng = random.Random(3)
     order = sorted(range(150), key=lambda place: place + rng.choice([0, 0, 0, 40]))
-    mill = Mill(one, waiting_of(one))
+    mill = mill_of(one)
     for place in order[:60]:
         await mill.fan_out(events[place], webhook_ids)
     async with running(mill.waiting.run(), mill.send()):
@@ -154,7 +167,7 @@ async def test_marks_during_a_read_are_not_lost(one: Parts) -> None:
     """What is marked while the reader looks was perhaps not visible to it: it looks again."""
     webhook_id = await new_webhook(one.connection)
     events = await events_of(one, 60)
-    mill = Mill(one, waiting_of(one))
+    mill = mill_of(one)
     rng = random.Random(11)
     async with running(mill.waiting.run(), mill.send()):
         for place, event in enumerate(events):
@@ -167,22 +180,30 @@ async def test_marks_during_a_read_are_not_lost(one: Parts) -> None:
     assert [number for _, number in events] == mill.sent[webhook_id]
 
 
-class SlowAnswer(Backlog):
-    """Reads from the database, and lets the first answer arrive only when the test says so."""
+class Stepwise(Backlog):
+    """Reads from the database at once, and lets each answer arrive when the test says so."""
 
     def __init__(self, link: Statements, shard: Shard) -> None:
         super().__init__(link, shard)
-        self.read = asyncio.Event()
-        self.arrive = asyncio.Event()
+        self.reads = 0
+        self.answers = asyncio.Semaphore(0)
 
     async def waiting(
         self, webhook_id: WebhookId, lane: int, after: OutboxId, limit: int
     ) -> list[WaitingRow]:
         """Give what was there when it was asked."""
         rows = await super().waiting(webhook_id, lane, after, limit)
-        self.read.set()
-        await self.arrive.wait()
+        self.reads += 1
+        await self.answers.acquire()
         return rows
+
+    async def asked(self, times: int) -> None:
+        """Wait until the answer to this read is on its way."""
+        await wait_for(lambda: self.reads == times, f"{times} reads")
+
+    def answer_all(self) -> None:
+        """Hold nothing back any more."""
+        self.answers = asyncio.Semaphore(10**6)
 
 
 async def test_what_commits_between_the_rows_of_a_page_under_way_is_found(one: Parts) -> None:
@@ -191,16 +212,85 @@ async def test_what_commits_between_the_rows_of_a_page_under_way_is_found(one: P
     events = await events_of(one, 6)
     late = events.pop(2)
     await one.fan_out(events, [webhook_id])
-    backlog = SlowAnswer(one.store.link("slow"), one.shared.shard)
-    mill = Mill(one, Waiting(one.shared, backlog, one.ledger()))
+    backlog = Stepwise(one.store.link("slow"), one.shared.shard)
+    mill = mill_of(one, backlog)
     mill.waiting.mark(LANE, webhook_id, events[0][1])
     async with running(mill.waiting.run(), mill.send()):
-        await backlog.read.wait()
+        await backlog.asked(1)
         await one.fan_out([late], [webhook_id])
         mill.waiting.mark(LANE, webhook_id, late[1])
-        backlog.arrive.set()
+        backlog.answers.release()
+        backlog.answer_all()
         await idle(one, mill.waiting)
     assert sorted(number for _, number in (*events, late)) == sorted(mill.sent[webhook_id])
+
+
+async def test_a_steady_flow_goes_straight_again(database: Database) -> None:
+    """Whoever has caught up but for what is just being written needs no database to come any more."""
+    async with parts(database, max_queued=120, max_in_flight=12) as one:
+        webhook_id = await new_webhook(one.connection)
+        events = await events_of(one, 2000)
+        mill = mill_of(one)
+        for event in events[:150]:
+            await mill.fan_out(event, [webhook_id])
+        assert mill.waiting.reads(LANE, webhook_id)
+        flowed = 150
+        async with running(mill.waiting.run(), mill.send()):
+            while mill.waiting.reads(LANE, webhook_id):
+                await mill.fan_out(events[flowed], [webhook_id])
+                flowed += 1
+            straight = mill.went_straight
+            await mill.fan_out(events[flowed], [webhook_id])
+            assert straight + 1 == mill.went_straight
+            await idle(one, mill.waiting)
+        assert [number for _, number in events[: flowed + 1]] == mill.sent[webhook_id]
+        assert mill.batch == mill.progress.low(LANE)
+
+
+async def handing_over(one: Parts, mill: Mill, backlog: Stepwise) -> tuple[WebhookId, list[Event]]:
+    """Let a webhook's reader ask for the last that came by the database: two events of those given."""
+    webhook_id = await new_webhook(one.connection)
+    events = await events_of(one, 30)
+    await one.fan_out(events[:1], [webhook_id])
+    mill.waiting.mark(LANE, webhook_id, events[0][1])
+    await backlog.asked(1)
+    await mill.fan_out(events[1], [webhook_id])
+    backlog.answers.release()
+    await backlog.asked(2)
+    return webhook_id, events
+
+
+async def test_what_comes_during_a_hand_over_stays_behind(one: Parts) -> None:
+    """It is in memory, and goes once what was written before it was read back."""
+    backlog = Stepwise(one.store.link("slow"), one.shared.shard)
+    mill = mill_of(one, backlog)
+    async with running(mill.waiting.run(), mill.send()):
+        webhook_id, events = await handing_over(one, mill, backlog)
+        for event in events[2:6]:
+            await mill.fan_out(event, [webhook_id])
+        assert 4 == mill.went_straight
+        await wait_for(lambda: mill.count() == 1, "the first page is sent")
+        backlog.answers.release()
+        await idle(one, mill.waiting)
+    assert [number for _, number in events[:6]] == mill.sent[webhook_id]
+    assert (2, mill.batch) == (backlog.reads, mill.progress.low(LANE))
+
+
+async def test_a_hand_over_for_which_there_is_no_room_is_given_up(one: Parts) -> None:
+    """What was behind goes back to the database, so that nothing passes what found no room."""
+    backlog = Stepwise(one.store.link("slow"), one.shared.shard)
+    mill = mill_of(one, backlog)
+    async with running(mill.waiting.run(), mill.send()):
+        webhook_id, events = await handing_over(one, mill, backlog)
+        for event in events[2:]:
+            await mill.fan_out(event, [webhook_id])
+        assert mill.waiting.waits(LANE, webhook_id)
+        assert mill.batch == mill.progress.low(LANE)
+        assert mill.waiting.positions(LANE)[0][1] <= events[0][1]  # a checkpoint forgets none of them
+        backlog.answers.release()
+        backlog.answer_all()
+        await idle(one, mill.waiting)
+    assert [number for _, number in events] == mill.sent[webhook_id]
 
 
 async def test_webhook_that_is_stuck_holds_up_nobody(one: Parts) -> None:
@@ -239,7 +329,7 @@ async def test_revisions_follow_their_alerts(one: Parts) -> None:
     alerts, revisions = await events_of(one, 30), await events_of(one, 5)
     await one.fan_out(alerts, [webhook_id])
     await one.fan_out(revisions, [webhook_id], lane=Lane.EVENT)
-    mill = Mill(one, waiting_of(one))
+    mill = mill_of(one)
     payload = Payload("event.detected", b"{}", NOW, test=False)
     elsewhere = Pending(DeliveryKey(*alerts[0], WebhookId(webhook_id + 1)), LANE, payload)
 
@@ -274,7 +364,7 @@ async def test_checkpoint_remembers_what_is_not_settled(one: Parts) -> None:
     assert [webhook_id] == [one for one, _ in positions]
     assert positions[0][1] < keys[3].outbox_id
     again = one.without_memory()
-    second = Mill(again, waiting_of(again))
+    second = mill_of(again)
     second.waiting.restore(LANE, positions)
     async with running(second.waiting.run(), second.send()):
         await idle(again, second.waiting)
@@ -291,7 +381,7 @@ async def test_attempt_that_is_over_is_not_made_again(one: Parts) -> None:
     assert keys[:8] == [row.key for row in rows]
     await one.record(*(attempted(key) for key in keys[:4]))
     assert set(keys[:4]) == await one.ledger().claim([(row.key, 1) for row in rows])
-    mill = Mill(one, waiting_of(one))
+    mill = mill_of(one)
     mill.waiting.mark(LANE, webhook_id, events[0][1])
     async with running(mill.waiting.run(), mill.send()):
         await idle(one, mill.waiting)

@@ -64,7 +64,10 @@ class LanesMachine(RuleBasedStateMachine):
             ) or total == 0
             free = int(self.limits.max_held * SHARES[lane]) - total
             free_octets = int(self.limits.max_bytes * SHARES[lane]) - octets
-            fair = own < max(1, free // 2) and own_octets + size <= free_octets // 2
+            share = max(1, free // 2)
+            if total * 2 > int(self.limits.max_held * SHARES[lane]):
+                share = min(share, self.lanes.windows.of(WebhookId(webhook)))
+            fair = own < share and own_octets + size <= free_octets // 2
             expected = fits and (not own or fair)
             answer = self.lanes.admit(lane, key, size)
             assert (Admission.ADMITTED if expected else Admission.FULL) == answer

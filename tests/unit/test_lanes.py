@@ -130,6 +130,24 @@ def test_what_waits_is_read_back_by_pages() -> None:
     assert 7 == full.page_for(Lane.EVENT, WebhookId(1), 7)
 
 
+def test_who_does_not_answer_leaves_half_of_the_room() -> None:
+    """Once half is taken a webhook holds what it can use: little until it answers, more with every answer."""
+    full = lanes(per_webhook=16, held=10_000, size=10**6)
+    room = [
+        sum(put(full, event, webhook) is Admission.ADMITTED for event in range(3000)) for webhook in (1, 2, 3)
+    ]
+    assert [3000, 1751, 64] == room  # half of what is free; up to half of the room; the least window
+    for _ in range(50):
+        taken = full.take(0)
+        assert taken is not None
+        full.landed(taken)
+        full.settled(taken, answered=taken.key.webhook_id == 3)
+    answers = full.windows.of(WebhookId(3)) - 64
+    assert 0 < answers < 50
+    assert 2 * answers == full.room_for(Lane.EVENT, WebhookId(3))  # they left, and so many more may come
+    assert 0 == full.room_for(Lane.EVENT, WebhookId(1))
+
+
 def test_nothing_to_do() -> None:
     """Empty lanes give nothing."""
     assert lanes().take(0) is None

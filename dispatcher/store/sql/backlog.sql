@@ -28,42 +28,53 @@ select d.day, d.outbox_id, m.type, m.recorded_at, o.test, o.traceparent,
 -- due: facts whose time has come and that have no successor, of $7 shards of the one numbered $8
 -- Up to $4, the present time; and up to $6 what says of itself that it was written later than that: by a clock
 -- that was ahead. (What was interrupted is due within five minutes, by nobody's clock but the one that said when.)
-select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
-       e.next_attempt_at, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
+-- What has a successor is left out before anything is joined: of what is read again, that is nearly everything.
+with due as materialized (
+    select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
+           e.next_attempt_at
+      from delivery_event e
+     where (e.next_attempt_at, e.outbox_id, e.webhook_id) > ($1::timestamptz, $2::bigint, $3::bigint)
+       and e.next_attempt_at <= $6 and e.webhook_id % $7::integer = $8
+       and (e.next_attempt_at <= $4
+            or case e.kind when 'interrupted' then e.next_attempt_at - interval '5 minutes'
+                           else coalesce(e.started_at, e.recorded_at) end > $4)
+       and not exists (
+        select from delivery_event l
+         where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
+           and (l.attempt_no, l.step) > (e.attempt_no, e.step))
+     order by e.next_attempt_at, e.outbox_id, e.webhook_id limit $5
+)
+select e.*, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
        coalesce(d.body, case when e.webhook_id = any (m.full_for) then m.full_body else m.body end) as body
-  from delivery_event e
+  from due e
   join delivery d on d.day = e.day and d.outbox_id = e.outbox_id and d.webhook_id = e.webhook_id
   join message m on m.day = e.day and m.outbox_id = e.outbox_id
   join outbox o on o.day = e.day and o.id = e.outbox_id
- where (e.next_attempt_at, e.outbox_id, e.webhook_id) > ($1::timestamptz, $2::bigint, $3::bigint)
-   and e.next_attempt_at <= $6 and e.webhook_id % $7::integer = $8
-   and (e.next_attempt_at <= $4
-        or case e.kind when 'interrupted' then e.next_attempt_at - interval '5 minutes'
-                       else coalesce(e.started_at, e.recorded_at) end > $4)
-   and not exists (
-    select from delivery_event l
-     where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
-       and (l.attempt_no, l.step) > (e.attempt_no, e.step))
- order by e.next_attempt_at, e.outbox_id, e.webhook_id limit $5;
+ order by e.next_attempt_at, e.outbox_id, e.webhook_id;
 
 -- due_of_webhook: the same for one webhook: its interrupted first attempts ($6), or everything else
-select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
-       e.next_attempt_at, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
+with due as materialized (
+    select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
+           e.next_attempt_at
+      from delivery_event e
+     where e.webhook_id = $1 and (e.next_attempt_at, e.outbox_id) > ($2::timestamptz, $3::bigint)
+       and e.next_attempt_at <= $7 and (e.kind = 'interrupted' and e.trigger in ('first', 'test')) = $6
+       and (e.next_attempt_at <= $4
+            or case e.kind when 'interrupted' then e.next_attempt_at - interval '5 minutes'
+                           else coalesce(e.started_at, e.recorded_at) end > $4)
+       and not exists (
+        select from delivery_event l
+         where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
+           and (l.attempt_no, l.step) > (e.attempt_no, e.step))
+     order by e.next_attempt_at, e.outbox_id limit $5
+)
+select e.*, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
        coalesce(d.body, case when e.webhook_id = any (m.full_for) then m.full_body else m.body end) as body
-  from delivery_event e
+  from due e
   join delivery d on d.day = e.day and d.outbox_id = e.outbox_id and d.webhook_id = e.webhook_id
   join message m on m.day = e.day and m.outbox_id = e.outbox_id
   join outbox o on o.day = e.day and o.id = e.outbox_id
- where e.webhook_id = $1 and (e.next_attempt_at, e.outbox_id) > ($2::timestamptz, $3::bigint)
-   and e.next_attempt_at <= $7 and (e.kind = 'interrupted' and e.trigger in ('first', 'test')) = $6
-   and (e.next_attempt_at <= $4
-        or case e.kind when 'interrupted' then e.next_attempt_at - interval '5 minutes'
-                       else coalesce(e.started_at, e.recorded_at) end > $4)
-   and not exists (
-    select from delivery_event l
-     where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
-       and (l.attempt_no, l.step) > (e.attempt_no, e.step))
- order by e.next_attempt_at, e.outbox_id limit $5;
+ order by e.next_attempt_at, e.outbox_id;
 
 -- awaited: what comes again and is waited for: retries of webhooks whose order is strict, and what was postponed
 select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test, o.traceparent
@@ -103,7 +114,12 @@ select d.day, d.outbox_id, d.webhook_id, 1, 2, 'interrupted', 'pending', 'first'
   from lease held
   cross join unnest($3::date[], $4::bigint[]) as m (day, outbox_id)
   join delivery d on d.day = m.day and d.outbox_id = m.outbox_id
- where held.run_id = $1 and d.run_id = any ($2::bigint[])
+ where held.run_id = $1
+   -- Taken when it was written, or since: by a shard that follows, however long ago that was.
+   and (d.run_id = any ($2::bigint[]) or exists (
+    select from claim c
+     where c.day = d.day and c.outbox_id = d.outbox_id and c.webhook_id = d.webhook_id and c.attempt_no = 1
+       and c.run_id = any ($2::bigint[])))
    and not exists (
     select from delivery_event e
      where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id)
