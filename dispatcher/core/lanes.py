@@ -14,7 +14,8 @@ nobody; a webhook has at most `max_in_flight_per_webhook` requests under way, ov
 Slots and room are shared as switches share their buffers: a webhook may have half of what is free, so however
 many hang, the next one finds some (n that take all they can leave two shares of n + 2). Once half of the room
 is taken it may have no more than it can use, either: about what it answers in ten seconds
-(`core/window.py`).
+(`core/window.py`). All webhooks of one host together may have eight times what is free, so thousands of them
+that hang leave a ninth to all others.
 
 A webhook with a rate limit needs a token besides (`core/rate.py`). While it has none it stands in no turns
 and takes no slot; when one comes it goes to the first lane in which something of it waits. It holds a few
@@ -28,7 +29,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -36,6 +37,7 @@ import msgspec
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.pending import TAILED, Lane, Pending
 from dispatcher.core.rate import Rates
+from dispatcher.core.turns import Hosts, PutOff, Queue
 from dispatcher.core.window import Windows
 
 _ORDER: Final = tuple(Lane)  # iterating over an enumeration costs a microsecond
@@ -63,19 +65,6 @@ class Admission(enum.Enum):
     BUSY = enum.auto()  # an earlier attempt of the delivery is
 
 
-class _Queue:
-    __slots__ = ("held", "held_bytes", "items", "listed", "put_off", "turns", "webhook_id")
-
-    def __init__(self, webhook_id: WebhookId, turns: deque[_Queue]) -> None:
-        self.webhook_id = webhook_id
-        self.turns = turns  # of its lane
-        self.items: deque[Pending] = deque()
-        self.held = 0
-        self.held_bytes = 0
-        self.listed = False  # stands in its lane's turn order
-        self.put_off = False  # had its share of the slots, but not all that it may have
-
-
 class Limits(msgspec.Struct, frozen=True):
     """The bounds; all are counts but `max_bytes`."""
 
@@ -88,10 +77,12 @@ class Limits(msgspec.Struct, frozen=True):
 class Lanes:
     """Everything that is held in memory."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._queues: tuple[dict[WebhookId, _Queue], ...] = tuple({} for _ in Lane)
-        self._turns: tuple[deque[_Queue], ...] = tuple(deque() for _ in Lane)
-        self._put_off: deque[_Queue] = deque()
+    def __init__(self, limits: Limits, host_of: Callable[[WebhookId], Hashable] = lambda one: one) -> None:
+        """Make it; `host_of` names where a webhook leads to."""
+        self.hosts = Hosts(host_of)
+        self._queues: tuple[dict[WebhookId, Queue], ...] = tuple({} for _ in Lane)
+        self._turns: tuple[deque[Queue], ...] = tuple(deque() for _ in Lane)
+        self._put_off = PutOff()
         self.windows = Windows()
         self.bound(limits)
         self._attempts: dict[tuple[OutboxId, WebhookId], int] = {}  # the attempt that is held
@@ -127,12 +118,17 @@ class Lanes:
         ):
             return Admission.FULL
         queue = self._queues[lane].get(webhook_id)
+        host = self.hosts.of(webhook_id) if queue is None else queue.host
+        free_bytes = self._bytes_room[lane] - self.held_bytes
+        if not host.may_hold(self._room[lane] - self.held, free_bytes, body_bytes):
+            return Admission.FULL
         if queue is None:
-            queue = self._queues[lane][webhook_id] = _Queue(webhook_id, self._turns[lane])
+            queue = self._queues[lane][webhook_id] = Queue(webhook_id, host, self._turns[lane])
         elif queue.held >= self._share_of_room(lane, webhook_id) or (
-            queue.held_bytes + body_bytes > (self._bytes_room[lane] - self.held_bytes) // 2
+            queue.held_bytes + body_bytes > free_bytes // 2
         ):
             return Admission.FULL
+        self.hosts.hold(host, body_bytes)
         queue.held += 1
         queue.held_bytes += body_bytes
         self.held += 1
@@ -151,6 +147,7 @@ class Lanes:
         queue.held_bytes -= body_bytes
         if not queue.held:
             del self._queues[lane][key.webhook_id]
+        self.hosts.release(queue.host, body_bytes)
         self.held -= 1
         self.held_bytes -= body_bytes
         if key.webhook_id in self.rates.buckets:
@@ -164,8 +161,7 @@ class Lanes:
         queue.items.append(pending)
         self.queued_in[pending.lane] += 1
         if not queue.listed and self._flying.get(webhook_id, 0) < self._limits.max_in_flight_per_webhook:
-            queue.listed = True
-            self._turns[pending.lane].append(queue)
+            queue.list()
 
     def take(self, now_ns: int) -> Pending | None:
         """Take the next delivery whose turn it is and give it a slot; None when none may go now.
@@ -176,39 +172,46 @@ class Lanes:
         if now_ns >= self.rates.next_ns:
             for webhook_id in self.rates.awake(now_ns):
                 self._list(webhook_id)
-        buckets = self.rates.buckets
         for lane in _ORDER:
             free = self._slots[lane] - self.in_flight
             if free <= 0:
                 return None  # the lanes after this one may fill less
-            most, share = self._slots_of_one[lane], (free + 1) >> 1
-            turns = self._turns[lane]
-            while turns:
+            turns, put_off = self._turns[lane], self._put_off.of_hosts[lane]
+            while turns or (put_off and self._put_off.list_of_a_host(lane, free)):
                 queue = turns.popleft()
-                webhook_id = queue.webhook_id
-                flying = self._flying.get(webhook_id, 0)
-                if not queue.items or flying >= most or flying >= share:
-                    queue.listed = False  # `landed` lists it again
-                    if flying < most and queue.items and not queue.put_off:
-                        queue.put_off = True
-                        self._put_off.append(queue)
-                    continue
-                bucket = buckets.get(webhook_id)
-                if bucket is not None and not self.rates.take(bucket, now_ns):
-                    queue.listed = False  # `awake` lists it again
+                if not self._may_go(lane, queue, free, now_ns):
+                    queue.listed = False
                     continue
                 pending = queue.items.popleft()
                 if queue.items:
                     turns.append(queue)
                 else:
                     queue.listed = False
-                self._flying[webhook_id] = flying + 1
+                webhook_id = queue.webhook_id
+                self._flying[webhook_id] = self._flying.get(webhook_id, 0) + 1
+                queue.host.in_flight += 1
                 self.in_flight += 1
                 self.in_flight_in[lane] += 1
                 self.queued_in[lane] -= 1
                 pending.in_flight = True
                 return pending
         return None
+
+    def _may_go(self, lane: Lane, queue: Queue, free: int, now_ns: int) -> bool:
+        """Say whether a webhook may have a slot, and take its token; it is listed again when that changes."""
+        if not queue.items:
+            return False
+        flying = self._flying.get(queue.webhook_id, 0)
+        if flying >= self._slots_of_one[lane]:
+            return False  # until one of them has landed
+        if flying >= (free + 1) >> 1:
+            self._put_off.by_webhook(queue)
+            return False
+        if not queue.host.may_send(free):
+            self._put_off.by_host(lane, queue)
+            return False
+        bucket = self.rates.buckets.get(queue.webhook_id)
+        return bucket is None or self.rates.take(bucket, now_ns)  # or it sleeps until it has one
 
     def landed(self, pending: Pending, *, sent: bool = True) -> None:
         """Free the slot of a request that is over; its room is freed when its fact is durable.
@@ -217,6 +220,7 @@ class Lanes:
         """
         webhook_id = pending.key.webhook_id
         pending.in_flight = False
+        self._queues[pending.lane][webhook_id].host.in_flight -= 1
         self.in_flight -= 1
         self.in_flight_in[pending.lane] -= 1
         flying = self._flying[webhook_id] - 1
@@ -227,21 +231,14 @@ class Lanes:
         if not sent and (bucket := self.rates.buckets.get(webhook_id)) is not None:
             bucket.put_back()
         self._list(webhook_id)
-        while self._put_off:  # somebody else may have this slot
-            queue = self._put_off.popleft()
-            queue.put_off = False
-            if queue.items and not queue.listed:
-                queue.listed = True
-                queue.turns.append(queue)
-                break
+        self._put_off.landed()  # somebody else may have this slot
 
     def _list(self, webhook_id: WebhookId) -> None:
         """Let a webhook stand in the turns of every lane in which something of it waits."""
-        for lane, queues in enumerate(self._queues):
+        for queues in self._queues:
             queue = queues.get(webhook_id)
-            if queue is not None and queue.items and not queue.listed:
-                queue.listed = True
-                self._turns[lane].append(queue)
+            if queue is not None:
+                queue.list()
 
     def limit_rates(self, rates: Mapping[WebhookId, float], now_ns: int) -> bool:
         """Let webhooks start at most so many requests a second, and all others any number.
@@ -289,7 +286,12 @@ class Lanes:
         """Give how many more deliveries of a webhook may be admitted to a lane."""
         queue = self._queues[lane].get(webhook_id)
         own = self._share_of_room(lane, webhook_id) - (queue.held if queue else 0)
-        return max(0, min(own, self._room[lane] - self.held))
+        free = self._room[lane] - self.held
+        return max(0, min(own, free, self.hosts.of(webhook_id).room(free)))
+
+    def is_host_full(self, lane: Lane, webhook_id: WebhookId) -> bool:
+        """Say whether all webhooks of a webhook's host together have the room that they may have."""
+        return self.hosts.of(webhook_id).room(self._room[lane] - self.held) <= 0
 
     def page_for(self, lane: Lane, webhook_id: WebhookId, most: int) -> int:
         """Give how many deliveries of a webhook to read back at once; 0: wait for more room.

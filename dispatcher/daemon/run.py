@@ -66,8 +66,8 @@ class Run:
         self._outage = process.outage
         self._links: list[Link] = []
         self.shard = shard = lease.shard
-        self.lanes = Lanes(limits_of(process.config.delivery))
         self.registry = Registry(self._link("registry"), process.vault, shard, self._limit_rates)
+        self.lanes = Lanes(limits_of(process.config.delivery), self.registry.host_of)
         self._shared = shared = Shared(process, lease, run_id, self.lanes, self.registry)
         self._order = shared.order
         self._patient = asyncio.Event()  # something waits for a retry that is due soon

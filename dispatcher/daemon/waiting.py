@@ -16,7 +16,9 @@ found, what comes next goes to memory again, and stays *behind* there until one 
       └── no room: what is behind goes back
 
 Webhooks take turns, lane by lane, as long as the lane has room. One that has taken its own share leaves the
-turns until something of it is settled, so a wake-up costs what it can do and not a look at everybody.
+turns until something of it is settled; one whose host has taken its share, until that may hold more, and then
+one of them comes for each delivery that is settled. So a wake-up costs what it can do and not a look at
+everybody.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import asyncio
 import datetime as dt
 import enum
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Final
 
 from dispatcher.core.ids import OutboxId, WebhookId
@@ -39,7 +41,7 @@ from dispatcher.store.ledger import Ledger
 _PAGE_ROWS: Final = 256
 _NONE: Final = OutboxId(2**63 - 1)
 _GATHER_S: Final = 0.005  # every settled delivery wakes the reader: one round for many of them
-_LOOK_AT_ALL_S: Final = 5.0  # a wake-up is a hint: whoever was forgotten gets his turn then
+_LOOK_AT_ALL_S: Final = 5.0  # whoever was forgotten gets his turn then
 
 
 class _Served(enum.Enum):
@@ -65,6 +67,10 @@ class _Turns:
             self._listed.add(webhook_id)
             self._order.append(webhook_id)
 
+    @property
+    def next(self) -> WebhookId:
+        return self._order[0]
+
     def take(self) -> WebhookId:
         webhook_id = self._order.popleft()
         self._listed.discard(webhook_id)
@@ -88,7 +94,17 @@ class _Entry:
 class Waiting:
     """The webhooks that wait in each lane, and the loop that serves them."""
 
-    def __init__(self, shared: Shared, backlog: Backlog, ledger: Ledger, progress: Progress) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        backlog: Backlog,
+        ledger: Ledger,
+        progress: Progress,
+        *,
+        look_at_all_s: float = _LOOK_AT_ALL_S,
+    ) -> None:
+        """Make it; a wake-up is a hint, and every so often it looks at everybody who waits."""
+        self._look_at_all_s = look_at_all_s
         self._backlog = backlog
         self._ledger = ledger
         self._progress = progress
@@ -97,6 +113,7 @@ class Waiting:
         self._outage = shared.outage
         self._entries: dict[tuple[Lane, WebhookId], _Entry] = {}
         self._turns = tuple(_Turns() for _ in TAILED)
+        self._crowded: tuple[dict[Hashable, _Turns], ...] = tuple({} for _ in TAILED)  # by host
         self._claimed: dict[Pending, dt.datetime] = {}  # read back and not settled, the oldest first
         self._wake = asyncio.Event()
         self.pushed = asyncio.Event()  # set when something was queued
@@ -192,15 +209,29 @@ class Waiting:
         """Something left memory: perhaps there is room for those who wait."""
         if not self._entries:
             return
-        if (pending.lane, pending.key.webhook_id) in self._entries:
-            self._turns[pending.lane].add(pending.key.webhook_id)
+        webhook_id = pending.key.webhook_id
+        if (pending.lane, webhook_id) in self._entries:
+            self._turns[pending.lane].add(webhook_id)
+        if any(self._crowded):
+            self._let_in()
         self._wake.set()
+
+    def _let_in(self) -> None:
+        """Give one of those their turn whose hosts may hold more by now; hosts in turns."""
+        for lane, crowded in zip(TAILED, self._crowded, strict=True):
+            for host, waiting in crowded.items():
+                if not self._lanes.is_host_full(lane, waiting.next):
+                    del crowded[host]
+                    self._turns[lane].add(waiting.take())
+                    if waiting:
+                        crowded[host] = waiting
+                    return
 
     async def run(self) -> None:
         """Serve until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(_LOOK_AT_ALL_S):
+                async with asyncio.timeout(self._look_at_all_s):
                     await self._wake.wait()
             except TimeoutError:
                 for lane, webhook_id in self._entries:
@@ -230,6 +261,8 @@ class Waiting:
         entry = self._entries.get((lane, webhook_id))
         room = 0 if entry is None else self._room(entry, lane, webhook_id)
         if entry is None or room == 0:
+            if entry is not None and entry.reading:
+                self._mind_the_host(lane, webhook_id)
             return _Served.DONE
         marks, entry.low = entry.marks, _NONE
         rows = await self._outage.patiently(
@@ -240,8 +273,10 @@ class Waiting:
         await self._claim(entry, admitted)
         if full:
             self._abandon(entry)
-            # Or it has its share: it goes on when something of its own is settled.
-            return _Served.DONE if self._lanes.has_room(lane) else _Served.FULL
+            if not self._lanes.has_room(lane):
+                return _Served.FULL
+            self._mind_the_host(lane, webhook_id)
+            return _Served.DONE  # if it has its share, it goes on when something of its own is settled
         if len(rows) == room:
             return _Served.MORE
         if entry.marks != marks:
@@ -249,6 +284,12 @@ class Waiting:
             return _Served.MORE
         self._caught_up(entry, lane, webhook_id)
         return _Served.DONE
+
+    def _mind_the_host(self, lane: Lane, webhook_id: WebhookId) -> None:
+        """Let a webhook wait for room of its host's, where it is others of its host that have taken it."""
+        if self._lanes.is_host_full(lane, webhook_id):
+            host = self._lanes.hosts.name_of(webhook_id)
+            self._crowded[lane].setdefault(host, _Turns()).add(webhook_id)
 
     def _room(self, entry: _Entry, lane: Lane, webhook_id: WebhookId) -> int:
         """Give how many rows to read back now; 0: none."""

@@ -159,8 +159,9 @@ class Registry:
         return stopped
 
     def host_of(self, webhook_id: WebhookId) -> str:
-        """Give the host, and the port where it is given, that a webhook leads to."""
-        return self.webhooks[webhook_id].host
+        """Give the host, and the port where it is given, that a webhook leads to; empty: it is unknown."""
+        webhook = self.webhooks.get(webhook_id)
+        return "" if webhook is None else webhook.host
 
     def ordering_of(self, webhook_id: WebhookId) -> Ordering:
         """Give the order in which a webhook is told of one subject."""

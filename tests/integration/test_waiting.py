@@ -7,12 +7,12 @@ import datetime as dt
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import Admission
+from dispatcher.core.lanes import Admission, Lanes
 from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.core.sharing import Shard
 from dispatcher.daemon.progress import Progress
@@ -24,6 +24,7 @@ from tests.postgres import Database, wait_for
 
 LANE = Lane.ALERT
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+NEVER_S = 1e6
 
 
 @pytest.fixture
@@ -114,9 +115,10 @@ def waiting_of(one: Parts) -> Waiting:
 
 
 def mill_of(one: Parts, backlog: Backlog | None = None) -> Mill:
-    """Make a reader and what is around it."""
+    """Make a reader that never looks at everybody, and what is around it."""
     progress = Progress()
-    return Mill(one, Waiting(one.shared, backlog or one.backlog(), one.ledger(), progress), progress)
+    reads = backlog or one.backlog()
+    return Mill(one, Waiting(one.shared, reads, one.ledger(), progress, look_at_all_s=NEVER_S), progress)
 
 
 async def idle(one: Parts, waiting: Waiting) -> None:
@@ -318,6 +320,23 @@ async def test_webhook_that_is_stuck_holds_up_nobody(one: Parts) -> None:
         await wait_for(lambda: [stuck] == [one for one, _ in waiting.positions(LANE)], "the free one is done")
     assert [number for _, number in events] == sent
     assert 8 == one.lanes.held
+
+
+async def test_webhooks_of_a_host_that_has_its_share_come_back_in_turns(one: Parts) -> None:
+    """Many wait for one host's room, and hold nothing themselves: each that is settled lets one in."""
+    webhook_ids = [await new_webhook(one.connection) for _ in range(40)]
+    (event,) = await events_of(one, 1)
+    await one.fan_out([event], webhook_ids)
+    shared = replace(one.shared, lanes=Lanes(one.limits, lambda _: "one host"))
+    made = replace(one, shared=shared)
+    mill = mill_of(made)
+    for webhook_id in webhook_ids:
+        mill.waiting.mark(LANE, webhook_id, event[1])
+    async with running(mill.waiting.run()):
+        await wait_for(lambda: made.lanes.held == 22, "of 24: eight times what is free")
+        async with running(mill.send()):
+            await idle(made, mill.waiting)
+    assert 40 == mill.count()
 
 
 async def test_revisions_follow_their_alerts(one: Parts) -> None:

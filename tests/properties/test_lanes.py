@@ -20,19 +20,27 @@ NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 SHARES = {Lane.ALERT: 1.0, Lane.EVENT: 0.95, Lane.ROUTINE: 0.85, Lane.RETRY: 0.7, Lane.RECOVERY: 0.5}
 
 
+HOST_SHARE = 8
+
+
+def host_of(webhook_id: WebhookId) -> str:
+    """Give the host of a webhook: a few are alone with another one, all others on one host."""
+    return "crowded" if webhook_id > 4 else "odd" if webhook_id % 2 else "even"
+
+
 class LanesMachine(RuleBasedStateMachine):
     """Does at random what the loops do, and keeps a simple account of it."""
 
     @initialize(
-        in_flight=st.integers(1, 20),
-        per_webhook=st.integers(1, 5),
-        held=st.integers(1, 40),
+        in_flight=st.integers(1, 40),
+        per_webhook=st.sampled_from([1, 2, 3, 5, 12]),
+        held=st.integers(1, 120),
         size=st.integers(1, 200),
     )
     def start(self, in_flight: int, per_webhook: int, held: int, size: int) -> None:
         """Begin with empty lanes."""
         self.limits = Limits(in_flight, per_webhook, held, size)
-        self.lanes = Lanes(self.limits)
+        self.lanes = Lanes(self.limits, host_of)
         self.now_ns = 0
         self.buckets: dict[WebhookId, TokenBucket] = {}
         self.admitted: list[Pending] = []
@@ -68,7 +76,12 @@ class LanesMachine(RuleBasedStateMachine):
             if total * 2 > int(self.limits.max_held * SHARES[lane]):
                 share = min(share, self.lanes.windows.of(WebhookId(webhook)))
             fair = own < share and own_octets + size <= free_octets // 2
-            expected = fits and (not own or fair)
+            neighbours = [one for one in held if host_of(one.key.webhook_id) == host_of(key.webhook_id)]
+            host_octets = sum(len(one.payload.body) for one in neighbours)
+            welcome = not neighbours or (
+                len(neighbours) < HOST_SHARE * free and host_octets + size <= HOST_SHARE * free_octets
+            )
+            expected = fits and welcome and (not own or fair)
             answer = self.lanes.admit(lane, key, size)
             assert (Admission.ADMITTED if expected else Admission.FULL) == answer
             if answer is Admission.ADMITTED:
@@ -77,13 +90,19 @@ class LanesMachine(RuleBasedStateMachine):
     @rule(
         lane=st.sampled_from(Lane),
         webhooks=st.lists(st.integers(1, 4), min_size=1, max_size=3),
-        count=st.integers(1, 4),
+        count=st.integers(1, 9),
     )
     def enqueue(self, lane: Lane, webhooks: list[int], count: int) -> None:
         """Admit and queue deliveries of several webhooks."""
         for webhook in webhooks:
             self.admit(lane, webhook, 1, count)
         self.push(len(self.admitted))
+
+    @rule(lane=st.sampled_from(Lane), webhooks=st.integers(8, 36))
+    def crowd(self, lane: Lane, webhooks: int) -> None:
+        """Queue a delivery for each of very many webhooks on one host, and send what may go."""
+        self.enqueue(lane, list(range(5, 5 + webhooks)), 1)
+        self.take(webhooks)
 
     @rule(rates=st.dictionaries(st.integers(1, 4).map(WebhookId), st.sampled_from([0.5, 1.0, 40.0])))
     def limit_rates(self, rates: dict[WebhookId, float]) -> None:
@@ -139,7 +158,8 @@ class LanesMachine(RuleBasedStateMachine):
         own = self.under_way(webhook_id)
         free = max(1, int(self.limits.max_in_flight * SHARES[lane])) - len(self.flying)
         most = max(1, round(self.limits.max_in_flight_per_webhook * SHARES[lane]))
-        return own < min(most, (free + 1) // 2)
+        of_host = sum(1 for one in self.flying if host_of(one.key.webhook_id) == host_of(webhook_id))
+        return own < min(most, (free + 1) // 2) and of_host < HOST_SHARE * free
 
     @rule(count=st.integers(1, 6))
     def take(self, count: int) -> None:

@@ -15,16 +15,16 @@ DAY = dt.date(2026, 11, 21)
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 
 
-def lanes(in_flight: int = 100, per_webhook: int = 100, held: int = 1000, size: int = 10_000) -> Lanes:
-    """Make empty lanes with these bounds."""
-    return Lanes(
-        Limits(
-            max_in_flight=in_flight,
-            max_in_flight_per_webhook=per_webhook,
-            max_held=held,
-            max_bytes=size,
-        )
+def limits(in_flight: int = 100, per_webhook: int = 100, held: int = 1000, size: int = 10_000) -> Limits:
+    """Make bounds."""
+    return Limits(
+        max_in_flight=in_flight, max_in_flight_per_webhook=per_webhook, max_held=held, max_bytes=size
     )
+
+
+def lanes(**bounds: int) -> Lanes:
+    """Make empty lanes with these bounds."""
+    return Lanes(limits(**bounds))
 
 
 def key(event: int, webhook: int = 1) -> DeliveryKey:
@@ -146,6 +146,44 @@ def test_who_does_not_answer_leaves_half_of_the_room() -> None:
     assert 0 < answers < 50
     assert 2 * answers == full.room_for(Lane.EVENT, WebhookId(3))  # they left, and so many more may come
     assert 0 == full.room_for(Lane.EVENT, WebhookId(1))
+
+
+def crowd(**bounds: int) -> Lanes:
+    """Make lanes for webhooks that share one host, those above 1,000 excepted."""
+    return Lanes(limits(**bounds), lambda one: "one host" if one < 1_000 else one)
+
+
+def test_a_host_leaves_a_ninth_of_the_slots() -> None:
+    """However many webhooks of it hang; each slot that comes free is for whoever may have it."""
+    full = crowd(in_flight=90, held=10_000)
+    for webhook in range(200):
+        put(full, webhook, webhook, Lane.ALERT)
+    hung = take_all(full)
+    assert list(range(80)) == events(hung)
+    for webhook in (1_001, 1_002):
+        put(full, webhook, webhook, Lane.ALERT)
+    elsewhere = take_all(full)
+    assert [1_001, 1_002] == events(elsewhere)
+    full.landed(hung[0])
+    assert [] == take_all(full)  # 79 of it are under way, and nine slots are free: so many times eight are 72
+    for one in elsewhere:
+        full.landed(one)
+    assert [80] == events(take_all(full))
+    put(full, 1_003, 1_003, Lane.EVENT)
+    assert [1_003] == events(take_all(full))
+
+
+def test_a_host_leaves_a_ninth_of_the_room() -> None:
+    """Neither all deliveries nor all bytes are its; what one webhook may have is bounded by both."""
+    full = crowd(held=900)
+    admitted = [put(full, event, event, Lane.ALERT) for event in range(900)].count(Admission.ADMITTED)
+    assert 800 == admitted
+    assert full.is_host_full(Lane.ALERT, WebhookId(7))
+    assert (0, 50) == (full.room_for(Lane.ALERT, WebhookId(7)), full.room_for(Lane.ALERT, WebhookId(1_001)))
+    assert Admission.ADMITTED == put(full, 1, 1_001, Lane.ALERT)
+    heavy = crowd(size=9_000)
+    sizes = [put(heavy, event, event, Lane.ALERT, size=1_000) for event in range(9)]
+    assert 8 == sizes.count(Admission.ADMITTED)
 
 
 def test_nothing_to_do() -> None:
