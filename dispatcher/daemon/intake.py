@@ -70,6 +70,7 @@ class Intake:
                 if claimed:
                     key = DeliveryKey(message.day, message.outbox_id, webhook_id)
                     self._lanes.give_up(self._lane, key, len(message.body_for(webhook_id)))
+                    self._waiting.room_freed(self._lane, webhook_id)
 
     def queue(self, messages: Sequence[MessageRow], batch: int, *, complete: bool = True) -> None:
         """Queue what was written; `batch`: of the messages, `complete`: no chunk of them follows."""

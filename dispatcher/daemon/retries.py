@@ -156,8 +156,8 @@ class Retries:
                 await self._sleep(now)
 
     async def _sleep(self, swept: dt.datetime) -> None:
-        found, clock = await self._outage.patiently("retries", lambda: self._backlog.next_due(swept))
-        self._ahead = max(dt.timedelta(), swept - clock)
+        found, ahead = await self._outage.patiently("retries", partial(self._next_due, swept))
+        self._ahead = max(dt.timedelta(), ahead)
         if found is not None and (self._expected is None or found < self._expected):
             self._expected = found
         while True:
@@ -172,6 +172,12 @@ class Retries:
             except TimeoutError:
                 return
             self._wake.clear()
+
+    async def _next_due(self, after: dt.datetime) -> tuple[dt.datetime | None, dt.timedelta]:
+        """Give the earliest due time after a time, and by how much our clock is ahead of the database's."""
+        asked = self._now()
+        found, clock = await self._backlog.next_due(after)
+        return found, asked - clock
 
     async def _sweep(self, now: dt.datetime) -> bool:
         """Read one page of what is due for everybody; true when there may be more."""

@@ -264,10 +264,10 @@ class Run:
             self._patient.set()
         if pending.batch is not None:
             self._progress.closed(pending.lane, pending.batch)
-            self.waiting.room_freed(pending)
+            self.waiting.room_freed(pending.lane, pending.key.webhook_id)
         elif self.retries.brought(pending):
             self.retries.settled(pending)
-            self.waiting.room_freed(pending)
+            self.waiting.room_freed(pending.lane, pending.key.webhook_id)
         else:
             self.waiting.settled(pending)
         self._disabler.recorded(fact)

@@ -28,6 +28,7 @@ import datetime as dt
 import enum
 from collections import deque
 from collections.abc import Hashable, Iterable
+from contextlib import suppress
 from typing import Final
 
 from dispatcher.core.ids import OutboxId, WebhookId
@@ -41,7 +42,7 @@ from dispatcher.store.ledger import Ledger
 _PAGE_ROWS: Final = 256
 _NONE: Final = OutboxId(2**63 - 1)
 _GATHER_S: Final = 0.005  # every settled delivery wakes the reader: one round for many of them
-_LOOK_AT_ALL_S: Final = 5.0  # whoever was forgotten gets his turn then
+_LOOK_AT_ALL_S: Final = 5.0  # whoever was forgotten, and has nothing in memory, gets his turn then
 
 
 class _Served(enum.Enum):
@@ -78,9 +79,10 @@ class _Turns:
 
 
 class _Entry:
-    __slots__ = ("behind", "low", "marks", "outstanding", "position", "reading", "safe")
+    __slots__ = ("behind", "lane", "low", "marks", "outstanding", "position", "reading", "safe")
 
-    def __init__(self, position: OutboxId) -> None:
+    def __init__(self, lane: Lane, position: OutboxId) -> None:
+        self.lane = lane
         self.position = position  # read up to here
         self.safe = position  # settled up to here
         self.outstanding = 0  # read back and not settled
@@ -114,6 +116,7 @@ class Waiting:
         self._entries: dict[tuple[Lane, WebhookId], _Entry] = {}
         self._turns = tuple(_Turns() for _ in TAILED)
         self._crowded: tuple[dict[Hashable, _Turns], ...] = tuple({} for _ in TAILED)  # by host
+        self._handing_over: tuple[set[_Entry], ...] = tuple(set() for _ in TAILED)
         self._claimed: dict[Pending, dt.datetime] = {}  # read back and not settled, the oldest first
         self._wake = asyncio.Event()
         self.pushed = asyncio.Event()  # set when something was queued
@@ -140,14 +143,19 @@ class Waiting:
 
     def queue(self, pending: Pending) -> bool:
         """Queue what was admitted and written, in a batch that is open; false where it waits after all."""
-        entry = self._entries.get((pending.lane, pending.key.webhook_id)) if self._entries else None
-        if entry is None or not entry.reading:
-            self._order.push(pending)
-        elif entry.behind is not None:
+        lane, webhook_id = pending.lane, pending.key.webhook_id
+        entry = self._entries.get((lane, webhook_id)) if self._entries else None
+        if entry is not None and entry.behind is not None:
             entry.behind.append(pending)
-        else:  # the hand-over was given up while it was being written
+            # The reader may have come by while this was being written, and have found no room.
+            self._turns[lane].add(webhook_id)
+            self._wake.set()
+        elif self.waits(lane, webhook_id):
+            # Its hand-over was given up while it was being written, or what it may revise began to wait.
             self._give_back([pending])
             return False
+        else:
+            self._order.push(pending)
         return True
 
     def mark(self, lane: Lane, webhook_id: WebhookId, outbox_id: OutboxId) -> None:
@@ -155,7 +163,7 @@ class Waiting:
         before = OutboxId(outbox_id - 1)
         entry = self._entries.get((lane, webhook_id))
         if entry is None:
-            entry = self._entries[lane, webhook_id] = _Entry(before)
+            entry = self._entries[lane, webhook_id] = _Entry(lane, before)
         else:
             entry.position = min(entry.position, before)
             entry.safe = min(entry.safe, before)
@@ -170,6 +178,7 @@ class Waiting:
     def _abandon(self, entry: _Entry) -> None:
         """Give a hand-over up: what came meanwhile is read back in its turn, like everything."""
         behind, entry.behind = entry.behind, None
+        self._handing_over[entry.lane].discard(entry)
         self._give_back(behind or [])
 
     def _give_back(self, pendings: list[Pending]) -> None:
@@ -203,15 +212,14 @@ class Waiting:
             entry.safe = entry.position
             if not entry.reading:
                 del self._entries[at]
-        self.room_freed(pending)
+        self.room_freed(*at)
 
-    def room_freed(self, pending: Pending) -> None:
+    def room_freed(self, lane: Lane, webhook_id: WebhookId) -> None:
         """Something left memory: perhaps there is room for those who wait."""
         if not self._entries:
             return
-        webhook_id = pending.key.webhook_id
-        if (pending.lane, webhook_id) in self._entries:
-            self._turns[pending.lane].add(webhook_id)
+        if lane in TAILED and (lane, webhook_id) in self._entries:
+            self._turns[lane].add(webhook_id)
         if any(self._crowded):
             self._let_in()
         self._wake.set()
@@ -229,13 +237,17 @@ class Waiting:
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        loop = asyncio.get_running_loop()
+        look_at = loop.time() + self._look_at_all_s
         while True:
-            try:
-                async with asyncio.timeout(self._look_at_all_s):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(look_at):
                     await self._wake.wait()
-            except TimeoutError:
-                for lane, webhook_id in self._entries:
-                    self._turns[lane].add(webhook_id)
+            if loop.time() >= look_at:
+                look_at = loop.time() + self._look_at_all_s
+                for (lane, webhook_id), entry in self._entries.items():
+                    if not entry.outstanding:
+                        self._turns[lane].add(webhook_id)
             await asyncio.sleep(_GATHER_S)
             self._wake.clear()
             for lane in TAILED:
@@ -246,6 +258,10 @@ class Waiting:
         turns = self._turns[lane]
         again: list[WebhookId] = []
         served = _Served.MORE
+        if not self._lanes.has_room(lane):
+            for entry in list(self._handing_over[lane]):
+                if entry.behind:  # it may be they who have it all, and wait for what they leave no room for
+                    self._abandon(entry)
         while turns and served is not _Served.FULL and self._lanes.has_room(lane):
             webhook_id = turns.take()
             served = await self._serve(lane, webhook_id)
@@ -262,7 +278,7 @@ class Waiting:
         room = 0 if entry is None else self._room(entry, lane, webhook_id)
         if entry is None or room == 0:
             if entry is not None and entry.reading:
-                self._mind_the_host(lane, webhook_id)
+                self._minds_its_host(lane, webhook_id)
             return _Served.DONE
         marks, entry.low = entry.marks, _NONE
         rows = await self._outage.patiently(
@@ -273,32 +289,37 @@ class Waiting:
         await self._claim(entry, admitted)
         if full:
             self._abandon(entry)
-            if not self._lanes.has_room(lane):
-                return _Served.FULL
-            self._mind_the_host(lane, webhook_id)
-            return _Served.DONE  # if it has its share, it goes on when something of its own is settled
+            # It goes on when something of its own, or of its host's, is settled; or of anybody's.
+            own = self._minds_its_host(lane, webhook_id) or entry.outstanding
+            return _Served.DONE if own and self._lanes.has_room(lane) else _Served.FULL
         if len(rows) == room:
             return _Served.MORE
         if entry.marks != marks:
             entry.behind = entry.behind or []
+            self._handing_over[lane].add(entry)
             return _Served.MORE
         self._caught_up(entry, lane, webhook_id)
         return _Served.DONE
 
-    def _mind_the_host(self, lane: Lane, webhook_id: WebhookId) -> None:
-        """Let a webhook wait for room of its host's, where it is others of its host that have taken it."""
-        if self._lanes.is_host_full(lane, webhook_id):
-            host = self._lanes.hosts.name_of(webhook_id)
-            self._crowded[lane].setdefault(host, _Turns()).add(webhook_id)
+    def _minds_its_host(self, lane: Lane, webhook_id: WebhookId) -> bool:
+        """Let a webhook wait for room of its host's, if it is others of its host that have taken it."""
+        if not self._lanes.is_host_full(lane, webhook_id):
+            return False
+        host = self._lanes.hosts.name_of(webhook_id)
+        self._crowded[lane].setdefault(host, _Turns()).add(webhook_id)
+        return True
 
     def _room(self, entry: _Entry, lane: Lane, webhook_id: WebhookId) -> int:
         """Give how many rows to read back now; 0: none."""
-        if not entry.reading or (lane is Lane.EVENT and self.reads(Lane.ALERT, webhook_id)):
-            return 0  # what it revises may be among what waits
+        if not entry.reading:
+            return 0
+        alerts_first = lane is Lane.EVENT and self.reads(Lane.ALERT, webhook_id)  # what it revises may wait
         room = min(_PAGE_ROWS, self._lanes.room_for(lane, webhook_id))
-        if room == 0 and entry.behind:
+        if entry.behind and (alerts_first or room < len(entry.behind)):
             self._abandon(entry)
             room = min(_PAGE_ROWS, self._lanes.room_for(lane, webhook_id))
+        if alerts_first:
+            return 0
         # Pages of a few rows would cost a statement each: wait until a good part of the last is settled.
         return 0 if entry.outstanding > room else room
 
@@ -321,6 +342,7 @@ class Waiting:
     def _caught_up(self, entry: _Entry, lane: Lane, webhook_id: WebhookId) -> None:
         """Read no more for a webhook: what came meanwhile is in memory, and goes now."""
         behind, entry.behind = entry.behind, None
+        self._handing_over[entry.lane].discard(entry)
         entry.reading = False
         for pending in behind or []:
             self._order.push(pending)
@@ -334,6 +356,8 @@ class Waiting:
     def _admit(self, entry: _Entry, lane: Lane, rows: list[WaitingRow], admitted: list[Pending]) -> bool:
         """Admit rows while there is room, moving the position over them; true when there was none left."""
         for row in rows:
+            if row.key.outbox_id > entry.low:
+                return False  # it would pass what was marked meanwhile: they are read again
             answer = self._lanes.admit(lane, row.key, len(row.body))
             if answer is Admission.FULL:
                 return True

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import random
-from collections import defaultdict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
-from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import Admission, Lanes
-from dispatcher.core.pending import Lane, Payload, Pending
-from dispatcher.core.sharing import Shard
-from dispatcher.daemon.progress import Progress
-from dispatcher.daemon.waiting import Waiting
-from dispatcher.store.backlog import Backlog, WaitingRow
-from dispatcher.store.transaction import Statements
-from tests.parts import Event, Parts, attempted, detected, new_webhook, parts, running
+from dispatcher.core.ids import OutboxId
+from dispatcher.core.lanes import Lanes
+from dispatcher.core.pending import Lane
+from tests.mill import LANE, Stepwise, events_of, idle, mill_of, waiting_of
+from tests.parts import Parts, attempted, new_webhook, parts, running
 from tests.postgres import Database, wait_for
-
-LANE = Lane.ALERT
-NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
-NEVER_S = 1e6
 
 
 @pytest.fixture
@@ -32,98 +22,6 @@ async def one(database: Database) -> AsyncIterator[Parts]:
     """Lead over a fresh database, with room for little."""
     async with parts(database, max_queued=24, max_in_flight=12) as made:
         yield made
-
-
-@dataclass
-class Mill:
-    """A tail and senders in small: events go in, each delivery comes out and is recorded."""
-
-    one: Parts
-    waiting: Waiting
-    progress: Progress
-    sent: dict[WebhookId, list[OutboxId]] = field(default_factory=lambda: defaultdict(list))
-    went_straight: int = 0
-    batch: int = 0
-
-    async def fan_out(self, event: Event, webhook_ids: list[WebhookId]) -> None:
-        """Let an event go to webhooks: into memory where there is room, as `daemon/tailer.py` does."""
-        straight = [one for one in webhook_ids if self._admit(DeliveryKey(*event, one))]
-        rest = [one for one in webhook_ids if one not in straight]
-        for claimed, those in ((True, straight), (False, rest)):
-            if those:
-                await self.one.fan_out([event], those, claimed=claimed)
-        self.batch += 1
-        self.progress.opened(LANE, self.batch, len(straight))
-        for webhook_id in webhook_ids:
-            if webhook_id in straight:
-                payload = Payload("event.detected", b"{}", NOW, test=False)
-                pending = Pending(DeliveryKey(*event, webhook_id), LANE, payload, batch=self.batch)
-                self.went_straight += self.waiting.queue(pending)
-            else:
-                self.waiting.mark(LANE, webhook_id, event[1])
-        self.waiting.pushed.set()
-
-    def _admit(self, key: DeliveryKey) -> bool:
-        if self.waiting.waits(LANE, key.webhook_id):
-            return False
-        return self.one.lanes.admit(LANE, key, 2) is Admission.ADMITTED
-
-    async def send(self) -> None:
-        """Send whatever may go, in batches of chance, until cancelled."""
-        rng = random.Random(7)
-        while True:
-            await self.waiting.pushed.wait()
-            self.waiting.pushed.clear()
-            while taken := self.one.take_all():
-                for pending in taken:
-                    self.sent[pending.key.webhook_id].append(pending.key.outbox_id)
-                    self.one.lanes.landed(pending)
-                rng.shuffle(taken)
-                count = rng.randint(1, len(taken))
-                for some in filter(None, (taken[:count], taken[count:])):
-                    await self.one.record(*(attempted(pending.key) for pending in some))
-                    for pending in some:
-                        self._durable(pending)
-
-    def _durable(self, pending: Pending) -> None:
-        self.one.lanes.settled(pending)
-        if pending.batch is None:
-            self.waiting.settled(pending)
-        else:
-            self.progress.closed(LANE, pending.batch)
-            self.waiting.room_freed(pending)
-
-    def count(self) -> int:
-        """Count what was sent."""
-        return sum(len(sent) for sent in self.sent.values())
-
-
-async def events_of(one: Parts, count: int) -> list[Event]:
-    """Insert so many events."""
-    rows = await one.connection.fetch(
-        "insert into outbox (type, data) select 'event.detected', $1 from generate_series(1, $2::int)"
-        " returning day, id",
-        detected(),
-        count,
-    )
-    return [(row["day"], row["id"]) for row in rows]
-
-
-def waiting_of(one: Parts) -> Waiting:
-    """Make the reader."""
-    return Waiting(one.shared, one.backlog(), one.ledger(), Progress())
-
-
-def mill_of(one: Parts, backlog: Backlog | None = None) -> Mill:
-    """Make a reader that never looks at everybody, and what is around it."""
-    progress = Progress()
-    reads = backlog or one.backlog()
-    return Mill(one, Waiting(one.shared, reads, one.ledger(), progress, look_at_all_s=NEVER_S), progress)
-
-
-async def idle(one: Parts, waiting: Waiting) -> None:
-    """Wait until nothing waits and nothing is held."""
-    await wait_for(lambda: not waiting.positions(LANE) and not one.lanes.held, "everything is settled")
 
 
 async def test_everything_comes_back_in_order(one: Parts) -> None:
@@ -182,32 +80,6 @@ async def test_marks_during_a_read_are_not_lost(one: Parts) -> None:
     assert [number for _, number in events] == mill.sent[webhook_id]
 
 
-class Stepwise(Backlog):
-    """Reads from the database at once, and lets each answer arrive when the test says so."""
-
-    def __init__(self, link: Statements, shard: Shard) -> None:
-        super().__init__(link, shard)
-        self.reads = 0
-        self.answers = asyncio.Semaphore(0)
-
-    async def waiting(
-        self, webhook_id: WebhookId, lane: int, after: OutboxId, limit: int
-    ) -> list[WaitingRow]:
-        """Give what was there when it was asked."""
-        rows = await super().waiting(webhook_id, lane, after, limit)
-        self.reads += 1
-        await self.answers.acquire()
-        return rows
-
-    async def asked(self, times: int) -> None:
-        """Wait until the answer to this read is on its way."""
-        await wait_for(lambda: self.reads == times, f"{times} reads")
-
-    def answer_all(self) -> None:
-        """Hold nothing back any more."""
-        self.answers = asyncio.Semaphore(10**6)
-
-
 async def test_what_commits_between_the_rows_of_a_page_under_way_is_found(one: Parts) -> None:
     """Its id is above the reader's position and below what the page holds, which does not hold it."""
     webhook_id = await new_webhook(one.connection)
@@ -225,74 +97,6 @@ async def test_what_commits_between_the_rows_of_a_page_under_way_is_found(one: P
         backlog.answer_all()
         await idle(one, mill.waiting)
     assert sorted(number for _, number in (*events, late)) == sorted(mill.sent[webhook_id])
-
-
-async def test_a_steady_flow_goes_straight_again(database: Database) -> None:
-    """Whoever has caught up but for what is just being written needs no database to come any more."""
-    async with parts(database, max_queued=120, max_in_flight=12) as one:
-        webhook_id = await new_webhook(one.connection)
-        events = await events_of(one, 2000)
-        mill = mill_of(one)
-        for event in events[:150]:
-            await mill.fan_out(event, [webhook_id])
-        assert mill.waiting.reads(LANE, webhook_id)
-        flowed = 150
-        async with running(mill.waiting.run(), mill.send()):
-            while mill.waiting.reads(LANE, webhook_id):
-                await mill.fan_out(events[flowed], [webhook_id])
-                flowed += 1
-            straight = mill.went_straight
-            await mill.fan_out(events[flowed], [webhook_id])
-            assert straight + 1 == mill.went_straight
-            await idle(one, mill.waiting)
-        assert [number for _, number in events[: flowed + 1]] == mill.sent[webhook_id]
-        assert mill.batch == mill.progress.low(LANE)
-
-
-async def handing_over(one: Parts, mill: Mill, backlog: Stepwise) -> tuple[WebhookId, list[Event]]:
-    """Let a webhook's reader ask for the last that came by the database: two events of those given."""
-    webhook_id = await new_webhook(one.connection)
-    events = await events_of(one, 30)
-    await one.fan_out(events[:1], [webhook_id])
-    mill.waiting.mark(LANE, webhook_id, events[0][1])
-    await backlog.asked(1)
-    await mill.fan_out(events[1], [webhook_id])
-    backlog.answers.release()
-    await backlog.asked(2)
-    return webhook_id, events
-
-
-async def test_what_comes_during_a_hand_over_stays_behind(one: Parts) -> None:
-    """It is in memory, and goes once what was written before it was read back."""
-    backlog = Stepwise(one.store.link("slow"), one.shared.shard)
-    mill = mill_of(one, backlog)
-    async with running(mill.waiting.run(), mill.send()):
-        webhook_id, events = await handing_over(one, mill, backlog)
-        for event in events[2:6]:
-            await mill.fan_out(event, [webhook_id])
-        assert 4 == mill.went_straight
-        await wait_for(lambda: mill.count() == 1, "the first page is sent")
-        backlog.answers.release()
-        await idle(one, mill.waiting)
-    assert [number for _, number in events[:6]] == mill.sent[webhook_id]
-    assert (2, mill.batch) == (backlog.reads, mill.progress.low(LANE))
-
-
-async def test_a_hand_over_for_which_there_is_no_room_is_given_up(one: Parts) -> None:
-    """What was behind goes back to the database, so that nothing passes what found no room."""
-    backlog = Stepwise(one.store.link("slow"), one.shared.shard)
-    mill = mill_of(one, backlog)
-    async with running(mill.waiting.run(), mill.send()):
-        webhook_id, events = await handing_over(one, mill, backlog)
-        for event in events[2:]:
-            await mill.fan_out(event, [webhook_id])
-        assert mill.waiting.waits(LANE, webhook_id)
-        assert mill.batch == mill.progress.low(LANE)
-        assert mill.waiting.positions(LANE)[0][1] <= events[0][1]  # a checkpoint forgets none of them
-        backlog.answers.release()
-        backlog.answer_all()
-        await idle(one, mill.waiting)
-    assert [number for _, number in events] == mill.sent[webhook_id]
 
 
 async def test_webhook_that_is_stuck_holds_up_nobody(one: Parts) -> None:
@@ -340,26 +144,15 @@ async def test_webhooks_of_a_host_that_has_its_share_come_back_in_turns(one: Par
 
 
 async def test_revisions_follow_their_alerts(one: Parts) -> None:
-    """What waits behind a webhook's alerts has its turn as soon as none of those is left to be read.
-
-    Others keep the reader awake, so that it never looks at everybody.
-    """
+    """What waits behind a webhook's alerts has its turn as soon as none of those is left to be read."""
     webhook_id = await new_webhook(one.connection)
     alerts, revisions = await events_of(one, 30), await events_of(one, 5)
     await one.fan_out(alerts, [webhook_id])
     await one.fan_out(revisions, [webhook_id], lane=Lane.EVENT)
     mill = mill_of(one)
-    payload = Payload("event.detected", b"{}", NOW, test=False)
-    elsewhere = Pending(DeliveryKey(*alerts[0], WebhookId(webhook_id + 1)), LANE, payload)
-
-    async def keep_awake() -> None:
-        while True:
-            mill.waiting.room_freed(elsewhere)
-            await asyncio.sleep(0.1)
-
     mill.waiting.mark(Lane.EVENT, webhook_id, revisions[0][1])
     mill.waiting.mark(Lane.ALERT, webhook_id, alerts[0][1])
-    async with running(mill.waiting.run(), mill.send(), keep_awake()):
+    async with running(mill.waiting.run(), mill.send()):
         await wait_for(lambda: mill.count() == 35, "everything is sent")
     assert [number for _, number in alerts + revisions] == mill.sent[webhook_id]
 
