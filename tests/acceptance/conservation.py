@@ -13,12 +13,12 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dispatcher.core.delivery import Fact, IllegalFact, Kind, State, fold
+from dispatcher.core.delivery import STEP, Fact, IllegalFact, Kind, State, fold
 from dispatcher.core.ids import DeliveryIds, DeliveryKey
 from tests.acceptance.subscriber import SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import asyncpg
 
@@ -67,6 +67,8 @@ def violations(
     """Give what must not be; `most_attempts`: the first one and the configured retries."""
     found: list[str] = []
     for key, facts in history.facts.items():
+        if key not in history.bodies:
+            found.append(f"{key}: facts of a delivery that does not exist")
         found += (f"{key}: {problem}" for problem in _facts_problems(facts, most_attempts))
     for one in subscribers:
         name = f"webhook {one.webhook_id}"
@@ -101,6 +103,10 @@ def _facts_problems(facts: Sequence[asyncpg.Record], most_attempts: int) -> Iter
             return
         if state != row["state"]:
             yield f"state {row['state']} where the fold says {state} after {count} facts"
+    for before, after in itertools.pairwise(facts):
+        # A request by hand would stand between them; a cancelled delivery's may have been under way.
+        if before["state"] in {State.DELIVERED, State.FAILED} and after["step"] == STEP[Kind.ATTEMPTED]:
+            yield f"attempt {after['attempt_no']} was made of a delivery that was {before['state']}"
     attempted = sum(row["kind"] == Kind.ATTEMPTED for row in facts)
     numbers = {row["attempt_no"] for row in facts}
     if numbers != set(range(1, max(numbers) + 1)):
@@ -148,14 +154,15 @@ def _request_problems(
         return
     body = history.bodies[key]
     signature = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-    by_number = {fact["attempt_no"]: fact for fact in history.facts.get(key, ()) if fact["step"] == 2}
+    facts = history.facts.get(key, ())
+    by_number = {fact["attempt_no"]: fact for fact in facts if fact["step"] == STEP[Kind.ATTEMPTED]}
     for seen in requests:
         if seen.request.body != body or seen.request.header("x-grillo-signature") != signature:
             yield f"attempt {seen.attempt} carried other bytes or another signature"
         fact = by_number.get(seen.attempt)
         if fact is None:
             yield f"attempt {seen.attempt} has no fact"
-        elif fact["kind"] == Kind.ATTEMPTED and fact["status_code"] != seen.status:
+        elif _answer_is_known(fact) and fact["status_code"] != seen.status:
             yield f"attempt {seen.attempt} was answered {seen.status}, recorded as {fact['status_code']}"
     numbers = [seen.attempt for seen in requests]
     if any(after <= before for before, after in itertools.pairwise(numbers)):
@@ -165,15 +172,26 @@ def _request_problems(
             yield f"attempts {before.attempt} and {after.attempt} were under way at the same time"
 
 
-def _unseen(history: History, subscriber: Subscriber, seen: Iterable[str]) -> Iterator[str]:
-    """Say which attempts are recorded as answered, but were never seen."""
-    known = set(seen)
+def _answer_is_known(fact: asyncpg.Record) -> bool:
+    """Say whether the daemon claims to know the answer, or that none came: not so of what was cut off."""
+    return fact["kind"] == Kind.ATTEMPTED or fact["status_code"] is not None
+
+
+def _unseen(
+    history: History, subscriber: Subscriber, requests: Mapping[str, Sequence[Seen]]
+) -> Iterator[str]:
+    """Say which attempts are recorded as answered, but were never seen.
+
+    Only what was answered must have been seen: a connection may fail before its request is read whole.
+    """
     for key, facts in history.facts.items():
         if key.webhook_id != subscriber.webhook_id:
             continue
-        answered = any(fact["status_code"] is not None for fact in facts)
-        if answered and history.ids.encode(key) not in known:
-            yield f"{key} is recorded as answered, but no request arrived"
+        seen = {one.attempt for one in requests.get(history.ids.encode(key), ())}
+        for fact in facts:
+            number, status = fact["attempt_no"], fact["status_code"]
+            if status is not None and number not in seen:
+                yield f"{key}: attempt {number} is recorded as answered {status}, but never arrived"
 
 
 def _key(row: asyncpg.Record) -> DeliveryKey:
