@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.losses import OPTION, Losses
 from tests.postgres import Database, cloned, enterable_directory, execute, running_server, sibling
 
 # A shell that started us in the background had SIGINT ignored, and what we start would inherit that: then
@@ -36,6 +37,18 @@ begin
     end loop;
 end $$
 """
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know the option of CI's second run."""
+    parser.addoption(
+        OPTION, action="store_true", help="refuse to run if the last run lost or doubled a delivery"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note losses."""
+    config.pluginmanager.register(Losses(config))
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from tests.acceptance.conservation import UNFINISHED, History, violations
 from tests.acceptance.producer import Ledger, produce
 from tests.acceptance.subscriber import Subscriber
 from tests.acceptance.waiting import eventually
+from tests.losses import NotConserved
 from tests.postgres import wait_for
 
 if TYPE_CHECKING:
@@ -129,5 +130,6 @@ class Harness:
         """Fail with a list of everything that was lost or cannot be explained; give the history."""
         history = await self.history()
         found = violations(history, self.ledger.committed, self.subscribers, MOST_ATTEMPTS)
-        assert not found, "\n".join([f"{len(found)} violations", *found[:20]])
+        if found:
+            raise NotConserved("\n".join([f"{len(found)} violations", *found[:20]]))
         return history
