@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Self
 import asyncpg
 
 from tests.acceptance.conservation import UNFINISHED, History, violations
-from tests.acceptance.producer import Ledger, produce
+from tests.acceptance.producer import Ledger, endlessly, produce
 from tests.acceptance.subscriber import Subscriber
 from tests.acceptance.waiting import eventually
 from tests.losses import NotConserved
@@ -70,15 +70,25 @@ class Harness:
 
     @asynccontextmanager
     async def producing(
-        self, events: Sequence[Event], *, pause_s: float, producers: int = 3, to_the_end: bool = False
+        self,
+        events: Sequence[Event],
+        *,
+        pause_s: float,
+        producers: int = 3,
+        to_the_end: bool = False,
+        apart: int | None = None,
     ) -> AsyncIterator[None]:
-        """Insert events while the block runs, by several producers; `to_the_end`: and then the rest."""
+        """Insert events while the block runs, by several producers; `to_the_end`: and then the rest.
+
+        `apart`: again and again, as long as the block runs, each time with serials so much greater.
+        """
         stop = asyncio.Event()
         seeds = [random.Random(self.rng.random()) for _ in range(producers)]
         async with asyncio.TaskGroup() as group:
             for index, rng in enumerate(seeds):
                 share = events[index::producers]
-                group.create_task(produce(self.url, share, self.ledger, rng, pause_s=pause_s, stop=stop))
+                stream = share if apart is None else endlessly(share, apart)
+                group.create_task(produce(self.url, stream, self.ledger, rng, pause_s=pause_s, stop=stop))
             yield
             if not to_the_end:
                 stop.set()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from dispatcher.core.timestamps import parse_rfc3339
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 DATA: Final = Path(__file__).parents[1] / "data"
 INSERT: Final = (
@@ -46,6 +47,14 @@ def real_events(*names: str) -> list[Event]:
     return events
 
 
+def endlessly(events: Sequence[Event], apart: int) -> Iterator[Event]:
+    """Give the events again and again, each time with serials that are so much greater."""
+    for more in itertools.count(0, apart):
+        for event in events:
+            data = json.dumps({**json.loads(event.data), "serial": event.serial + more})
+            yield replace(event, serial=event.serial + more, data=data)
+
+
 class Ledger:
     """What the producers know to be committed, by serial."""
 
@@ -59,7 +68,7 @@ class Ledger:
 
 async def produce(
     url: str,
-    events: Sequence[Event],
+    events: Iterable[Event],
     ledger: Ledger,
     rng: random.Random,
     *,
@@ -113,9 +122,7 @@ async def _insert(
     await (transaction.commit() if commit else transaction.rollback())
 
 
-def _batches(events: Sequence[Event], rng: random.Random) -> Iterator[Sequence[Event]]:
-    at = 0
-    while at < len(events):
-        size = rng.choice((1, 1, 1, 2, 5, 20))
-        yield events[at : at + size]
-        at += size
+def _batches(events: Iterable[Event], rng: random.Random) -> Iterator[Sequence[Event]]:
+    left = iter(events)
+    while batch := tuple(itertools.islice(left, rng.choice((1, 1, 1, 2, 5, 20)))):
+        yield batch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,7 +23,7 @@ from tests.acceptance.producer import INSERT, real_events
 from tests.acceptance.server import own_server
 from tests.acceptance.shards import divide
 from tests.acceptance.subscriber import moody, prompt, slow
-from tests.postgres import sibling
+from tests.postgres import sibling, wait_for
 
 if TYPE_CHECKING:
     from tests.acceptance.daemon import Daemon, Daemons
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 SCHEDULES = int(os.environ.get("FAULT_SCHEDULES", "6"))
 FIRST_SEED = int(os.environ.get("FAULT_FIRST_SEED", "0"))
 FAULTS = 12
-EVENTS, LATE = real_events()[:-FAULTS], real_events()[-FAULTS:]  # the latter for prepared transactions
+INSERTION_S = 60.0  # a producer may have to notice first that its connection is dead
+REAL = real_events()
+EVENTS, LATE = REAL[:-FAULTS], REAL[-FAULTS:]  # the latter for prepared transactions
+INTERRUPTED: dict[int, int] = {}  # by seed: how many attempts the faults met under way
 
 Fault: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -48,6 +52,7 @@ class Faults:
         self._cable = cable
         self._prepared: dict[str, Event] = {}
         self._elsewhere: list[asyncpg.Connection] = []
+        self._meant_to_end: set[Daemon] = set()
         self.log: list[str] = []
 
     async def next(self) -> None:
@@ -59,22 +64,33 @@ class Faults:
 
     @property
     def alive(self) -> list[Daemon]:
-        """Those that run."""
-        return [one for one in self._house.all if one.process.returncode is None]
+        """Those that run: all but those that were made to end."""
+        left = [one for one in self._house.all if one not in self._meant_to_end]
+        for one in left:
+            assert one.process.returncode is None, f"daemon {one.pid} ended by itself: {one.last_words()}"
+        return left
 
     async def kill(self) -> None:
         """End one with -9, and start another one."""
         daemon = self._rng.choice(self.alive)
+        self._meant_to_end.add(daemon)
         daemon.kill()
         await daemon.ended()
         await self._house.start(wait=False)
 
     async def terminate(self) -> None:
         """End one in order, and start another one."""
-        daemon = self._rng.choice(self.alive)
-        daemon.terminate()
-        await daemon.ended()
+        await self._end(self._rng.choice(self.alive))
         await self._house.start(wait=False)
+
+    async def _end(self, daemon: Daemon) -> None:
+        """End it in order: the database is there, so nothing has to be cut off."""
+        assert daemon in self.alive
+        self._meant_to_end.add(daemon)
+        young = not daemon.said("listening")  # it may not know yet what to do at SIGTERM
+        daemon.terminate()
+        status = await daemon.ended()
+        assert status == 0 or (young and status == -signal.SIGTERM), f"{status}: {daemon.last_words()}"
 
     async def freeze(self) -> None:
         """Stop the clock for one, sometimes until its lease is over."""
@@ -137,6 +153,15 @@ class Faults:
                 await connection.execute(f"commit prepared '{name}'")
                 self._world.ledger.committed[event.serial] = event
 
+    async def end(self) -> None:
+        """Find both daemons ready after all this, and end them in order."""
+        daemons = self.alive
+        assert 2 == len(daemons)
+        for daemon in daemons:
+            await daemon.ready()
+        await asyncio.gather(*map(self._end, daemons))
+        assert [] == self._house.complaints()
+
     _all = (
         kill,
         kill,
@@ -178,12 +203,23 @@ async def test_mixed_faults(data_dir: Path, tmp_path: Path, seed: int) -> None:
             await house.start()
             faults = Faults(world, server, house, cable)
             try:
-                async with world.producing(EVENTS, pause_s=0.2):
+                async with world.producing(EVENTS, pause_s=0.2, apart=len(REAL)):
                     for _ in range(FAULTS):
                         await faults.next()
+                    count = len(world.ledger.committed)
+                    await wait_for(
+                        lambda: len(world.ledger.committed) > count, "insertion goes on", INSERTION_S
+                    )
                 await faults.over()
                 await world.settled(120)
-                assert [] == house.complaints()
+                await faults.end()
             finally:
                 print(faults.log)  # noqa: T201 - for whoever looks for the reason
-        await world.conserved()
+        INTERRUPTED[seed] = (await world.conserved()).interrupted()
+
+
+@pytest.mark.slow
+def test_faults_met_work() -> None:
+    """Most of the schedules that were just played interrupted attempts; else they would prove little."""
+    met = [seed for seed, count in INTERRUPTED.items() if count]
+    assert len(met) * 2 > len(INTERRUPTED), f"attempts that were interrupted, by seed: {INTERRUPTED}"
