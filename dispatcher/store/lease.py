@@ -10,6 +10,7 @@ stops gives the lease back.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -20,12 +21,15 @@ from dispatcher import __version__
 from dispatcher.core.errors import LeaseLost
 from dispatcher.core.ids import RunId
 from dispatcher.core.sharing import Shard
+from dispatcher.store.away import unavailable_when_away
 from dispatcher.store.connection import Link
 from dispatcher.store.queries import QUERIES
 
 TERM_S: Final = 8.0  # takeover after a power loss: this and a second
 RENEW_EVERY_S: Final = 2.0
 _MARGIN_S: Final = 1.0  # the holder stops trusting itself this long before the database does
+# A renewal takes a millisecond: after so long its connection may be dead, and there is time for another one.
+_ANSWER_S: Final = 3.0
 
 
 def process_identity() -> str:
@@ -108,7 +112,12 @@ class Lease:
     async def renew(self) -> None:
         """Hold the shard for another term; raises `LeaseLost` if another run has it."""
         asked = time.monotonic()
-        if await self._link.fetchrow("lease_renew", self.run_id, TERM_S) is None:
+        # Once nothing is left to lose, a slow answer is worth waiting for.
+        patience_s = _ANSWER_S if self.trusted else None
+        with unavailable_when_away():
+            async with asyncio.timeout(patience_s):
+                row = await self._link.fetchrow("lease_renew", self.run_id, TERM_S)
+        if row is None:
             self._trusted_until = 0.0
             raise LeaseLost("another run leads")
         self._trusted_until = asked + TERM_S - _MARGIN_S

@@ -4,12 +4,14 @@ async with Cable(server.daemon_url) as cable:
     ...  daemons(cable.url, ...)  ...
     cable.swallow()   # nothing arrives any more, no connection ends: a dead switch, a lost route
     cable.restore()   # new connections work; the old ones end
+    cable.forget("dispatcher doorbell")   # only this connection, as firewalls forget one; new ones work
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+@dataclass(eq=False)
+class _Connection:
+    """Both halves of one connection: to the daemon and to PostgreSQL."""
+
+    near: asyncio.StreamWriter
+    far: asyncio.StreamWriter
+    name: str = ""  # its application_name, once its first packet has passed
+    dead: bool = False
+
+
 class Cable:
     """A TCP proxy; an async context manager."""
 
@@ -26,11 +38,12 @@ class Cable:
         parts = urlsplit(url)
         self._target = (parts.hostname or "", parts.port or 0)
         self._given_url = url
-        self._open: set[asyncio.StreamWriter] = set()
-        self._dead: set[asyncio.StreamWriter] = set()
+        self._open: set[_Connection] = set()
         self._joined = 0
         self._works = asyncio.Event()
         self._works.set()
+        self._known = asyncio.Event()  # that the dead are dead: until then not even their end arrives
+        self._known.set()
         self._server: asyncio.Server
         self.url = ""
 
@@ -45,45 +58,68 @@ class Cable:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        self._works.set()
-        for writer in self._open:
-            writer.transport.abort()
+        self.restore()
+        for one in self._open:
+            one.near.transport.abort()
+            one.far.transport.abort()
         await wait_for(lambda: not self._joined, "every connection has ended")
 
     def swallow(self) -> None:
         """Let nothing through any more, in either direction, nor the end of a connection."""
-        self._dead |= self._open
         self._works.clear()
+        self._lose(self._open)
+
+    def forget(self, name: str) -> None:
+        """Do the same to the open connection of this application_name alone."""
+        lost = {one for one in self._open if one.name == name}
+        assert lost, f"{name!r} among {sorted(one.name for one in self._open)}"
+        self._lose(lost)
 
     def restore(self) -> None:
-        """Let new connections through."""
+        """Let new connections through, and the end of those that were lost."""
         self._works.set()
+        self._known.set()
+
+    def _lose(self, lost: set[_Connection]) -> None:
+        self._known.clear()
+        for one in lost:
+            one.dead = True
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._joined += 1
         ends = {writer}
+        both: _Connection | None = None
         try:
             await self._works.wait()  # accepted by the kernel, as far as the other side knows
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             ends.add(far_writer)
-            self._open |= ends
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(reader, far_writer))
-                both.create_task(self._pass(far_reader, writer))
+            both = _Connection(writer, far_writer)
+            self._open.add(both)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pass(both, reader, far_writer))
+                group.create_task(self._pass(both, far_reader, writer))
         except OSError:
             return  # PostgreSQL is away
         finally:
             for end in ends:
                 end.transport.abort()
-            self._open -= ends
-            self._dead -= ends
+            if both is not None:
+                self._open.discard(both)
             self._joined -= 1
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, both: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                if writer not in self._dead:
+                both.name = both.name or _application_name(data)
+                if not both.dead:
                     writer.write(data)
-        if writer in self._dead:  # not even the end arrives, while the other side is asked to wait
-            await self._works.wait()
+        if both.dead:
+            await self._known.wait()
         writer.close()
+
+
+def _application_name(data: bytes) -> str:
+    """Read it from a startup packet: names and values, each ended by a NUL; empty if this is none."""
+    return data.partition(b"\0application_name\0")[2].partition(b"\0")[0].decode()

@@ -15,6 +15,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,6 +122,13 @@ class Daemon:
         timeout = aiohttp.ClientTimeout(total=10)
         async with self._session.get(f"{self.address('ops')}/readyz", timeout=timeout) as response:
             return Readiness(response.status, (await response.json())["problems"])
+
+    async def metric(self, series: str) -> float:
+        """Read a metric, named with its labels as the page of metrics writes it."""
+        async with self._session.get(f"{self.address('ops')}/metrics") as page:
+            found = re.search(rf"^{re.escape(series)} (\S+)$", await page.text(), re.MULTILINE)
+        assert found is not None, series
+        return float(found[1])
 
     async def ready(self, timeout_s: float = START_S) -> None:
         """Wait until /readyz answers 200."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
-from tests.acceptance.daemon import Daemon, daemons
+from tests.acceptance.daemon import daemons
 from tests.acceptance.subscriber import create_webhook
 from tests.acceptance.waiting import eventually
 from tests.certificates import Authority
@@ -19,18 +16,6 @@ from tests.postgres import Database, wait_for
 from tests.receiver import Receiver
 
 WITHIN_S: Final = 60.0
-
-
-async def metric(daemon: Daemon, series: str) -> float:
-    """Read a metric."""
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"{daemon.address('ops')}/metrics") as page,
-    ):
-        text = await page.text()
-    found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
-    assert found is not None, series
-    return float(found[1])
 
 
 async def test_alert_pays_no_handshake(database: Database, tmp_path: Path) -> None:
@@ -50,7 +35,7 @@ async def test_alert_pays_no_handshake(database: Database, tmp_path: Path) -> No
         daemon = await house.start()
 
         async def warm() -> bool:
-            return await metric(daemon, 'dispatcher_warm_connections{state="open"}') == 1
+            return await daemon.metric('dispatcher_warm_connections{state="open"}') == 1
 
         async def recorded(count: int) -> str:
             found = await connection.fetch("select timings from delivery_event order by outbox_id")
@@ -62,7 +47,7 @@ async def test_alert_pays_no_handshake(database: Database, tmp_path: Path) -> No
         await told.hang_up()
         await told.wait_until(lambda: told.connections == 2, WITHIN_S, "a connection that was made ahead")
         await eventually(warm, "a connection is open", WITHIN_S)
-        assert 1 == await metric(daemon, 'dispatcher_warm_connections{state="wanted"}')
+        assert 1 == await daemon.metric('dispatcher_warm_connections{state="wanted"}')
         assert 1 == len(told.requests)
         await insert(connection)
         await told.wait_for(2)
@@ -71,10 +56,10 @@ async def test_alert_pays_no_handshake(database: Database, tmp_path: Path) -> No
         assert {"first_byte_ms"} == json.loads(second).keys()
         phases = "dispatcher_attempt_phase_seconds_count"
         assert (0, 1, 1, 2) == (
-            await metric(daemon, f'{phases}{{phase="dns"}}'),
-            await metric(daemon, f'{phases}{{phase="connect"}}'),
-            await metric(daemon, f'{phases}{{phase="tls"}}'),
-            await metric(daemon, f'{phases}{{phase="first_byte"}}'),
+            await daemon.metric(f'{phases}{{phase="dns"}}'),
+            await daemon.metric(f'{phases}{{phase="connect"}}'),
+            await daemon.metric(f'{phases}{{phase="tls"}}'),
+            await daemon.metric(f'{phases}{{phase="first_byte"}}'),
         )
         assert (0, 0) == (sensors.connections, paused.connections)
         await connection.execute("update webhook set active = true where id = $1", number)
@@ -99,8 +84,8 @@ async def test_none_is_kept_where_none_is_wanted(database: Database, tmp_path: P
         await receiver.wait_for(1)
 
         async def connected() -> bool:
-            return await metric(daemon, 'dispatcher_attempt_phase_seconds_count{phase="connect"}') == 1
+            return await daemon.metric('dispatcher_attempt_phase_seconds_count{phase="connect"}') == 1
 
         await eventually(connected, "the attempt made its connection", WITHIN_S)
-        assert 0 == await metric(daemon, 'dispatcher_warm_connections{state="wanted"}')
+        assert 0 == await daemon.metric('dispatcher_warm_connections{state="wanted"}')
         await connection.close()
