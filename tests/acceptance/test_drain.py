@@ -105,7 +105,7 @@ async def test_a_leader_that_was_frozen_past_its_lease_has_lost_it(
             async with world.producing(real_events(), pause_s=0.2):
                 await world.under_way()
                 first.freeze()
-                await second.says("leading")
+                await second.says("leading", timeout_s=TAKEOVER_S)
                 taken_at, run_id = await leader(world)
                 await world.under_way()
                 first.thaw()
