@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROLE: Final = "daemon_of_the_test"  # as operators run it: no superuser, so that limits hold
+OTHERS: Final = "others_of_the_test"
 PASSWORD: Final = "a password"
+_CUT_HALF: Final = f"""
+    select pg_terminate_backend(pid)
+      from (select pid, row_number() over (order by pid) as nth from pg_stat_activity
+             where usename = '{ROLE}') as session
+     where nth % 2 = 0
+"""
 
 
 class Server:
@@ -64,17 +71,21 @@ class Server:
         """Make the schema, and the role that the daemon logs in as."""
         await migrate(self.url)
         await self.execute(f"create role {ROLE} login password '{PASSWORD}' in role dispatcher_daemon")
+        await self.execute(f"create role {OTHERS} login password '{PASSWORD}'")
 
     @property
     def daemon_url(self) -> str:
         """The way in for the daemon."""
-        return f"postgresql://{ROLE}:{PASSWORD.replace(' ', '%20')}@{self.url.partition('@')[2]}"
+        return self._url_of(ROLE)
 
-    async def execute(self, statement: str) -> None:
-        """Run one statement as the superuser."""
+    def _url_of(self, role: str) -> str:
+        return f"postgresql://{role}:{PASSWORD.replace(' ', '%20')}@{self.url.partition('@')[2]}"
+
+    async def execute(self, statement: str) -> Any:
+        """Run one statement as the superuser; give its first value."""
         connection = await asyncpg.connect(self.url, ssl=False)
         try:
-            await connection.execute(statement)
+            return await connection.fetchval(statement)
         finally:
             await connection.close()
 
@@ -91,6 +102,25 @@ class Server:
         await self.execute(f"alter role {ROLE} connection limit 0")
         yield
         await self.execute(f"alter role {ROLE} connection limit -1")
+
+    @asynccontextmanager
+    async def full(self) -> AsyncIterator[None]:
+        """Let others have every connection of the server, half of the daemon's too, while the block runs."""
+        count = f"select count(*) from pg_stat_activity where usename = '{ROLE}'"
+        async with AsyncExitStack() as stack:
+            half = await self.execute(count) // 2
+            await self._take_all(stack)
+            while await self.execute(count) > half:  # it was quicker, and has some of them back
+                await self.execute(_CUT_HALF)
+                await self._take_all(stack)
+            yield
+
+    async def _take_all(self, stack: AsyncExitStack) -> None:
+        """Connect until there is no room, and close these when the stack is left."""
+        with suppress(asyncpg.TooManyConnectionsError):
+            while True:
+                connection = await asyncpg.connect(self._url_of(OTHERS), ssl=False)
+                stack.push_async_callback(connection.close)
 
 
 @asynccontextmanager

@@ -28,13 +28,14 @@ AWAY, BACK = "database away", "database back"
 
 @asynccontextmanager
 async def under_load(
-    data_dir: Path, directory: Path, seed: int, **settings: str
+    data_dir: Path, directory: Path, seed: int, max_connections: int = 100, **settings: str
 ) -> AsyncIterator[tuple[Harness, Server, Daemon]]:
     """Run a server, a daemon that leads, producers and receivers; afterwards everything is conserved.
 
     The daemon must be the same process to the end, ready, with nothing to complain about.
     """
-    async with own_server(data_dir) as server, Harness(server.url, seed) as world:
+    postgresql = {"max_connections": str(max_connections)}
+    async with own_server(data_dir, **postgresql) as server, Harness(server.url, seed) as world:
         await world.subscribe(["*"], prompt)
         await world.subscribe(["*"], slow(0.05))
         await world.subscribe(["event.*"], moody(world.rng, 0.1))
@@ -55,8 +56,14 @@ async def under_load(
 
 def one_line_per_change(daemon: Daemon, times: int) -> None:
     """Check that it said `away` and `back` in turn, so many times, and not at every try."""
+    assert times == in_turn(daemon)
+
+
+def in_turn(daemon: Daemon) -> int:
+    """Check that it said `away` and `back` in turn; give how often."""
     said = [line["event"] for line in daemon.log if line["event"] in {AWAY, BACK}]
-    assert [AWAY, BACK] * times == said
+    assert [AWAY, BACK] * (len(said) // 2) == said, "a line for each change, in turn"
+    return len(said) // 2
 
 
 async def test_postgresql_crashes_and_comes_back(data_dir: Path, tmp_path: Path) -> None:
@@ -81,8 +88,7 @@ async def test_every_connection_is_terminated_again_and_again(data_dir: Path, tm
             await server.terminate_backends()
             await world.under_way()
         await daemon.ready()
-        said = [line["event"] for line in daemon.log if line["event"] in {AWAY, BACK}]
-        assert [AWAY, BACK] * (len(said) // 2) == said, "a line for each change, in turn"
+        in_turn(daemon)
 
 
 async def test_postgresql_freezes(data_dir: Path, tmp_path: Path) -> None:
@@ -117,6 +123,17 @@ async def test_no_connection_is_left(data_dir: Path, tmp_path: Path) -> None:
             await daemon.not_ready("too many connections")
         await daemon.ready()
         await world.under_way()
+
+
+async def test_others_have_every_connection(data_dir: Path, tmp_path: Path) -> None:
+    """The server's own limit: the daemon keeps some of its sessions, and waits for room for the others."""
+    async with under_load(data_dir, tmp_path, seed=19, max_connections=40) as (world, server, daemon):
+        async with server.full():
+            await daemon.not_ready("TooManyConnectionsError")
+            await daemon.says(AWAY)
+        await daemon.ready()
+        await world.under_way()
+        in_turn(daemon)
 
 
 async def test_an_outage_is_waited_out_quietly(data_dir: Path, tmp_path: Path) -> None:
