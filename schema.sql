@@ -456,6 +456,18 @@ create table rebase (
     outbox_id bigint not null
 );
 
+-- Which copy of the database runs went on in, whenever that was another than before: a dump restored beside it has
+-- another oid, a promoted standby and a recovery to a point in time have another timeline.
+create table incarnation (
+    id           bigint primary key,  -- one more than the newest, so of two who notice one writes it down
+    at           timestamptz not null default clock_timestamp(),
+    run_id       bigint not null,
+    database_oid oid not null,
+    timeline     integer,              -- of the server's log
+    acknowledged boolean not null,     -- by `dispatcher rebase`; else a run noticed it and went on
+    reaches      timestamptz           -- this copy knows everything until then: when its newest message was inserted
+);
+
 -- A window of a webhook's past that is to be sent again (daemon/recoveries.py), and how far that has come:
 -- the newest row of progress. `place` is an outbox id of `day`; those before it are dealt with.
 create table recovery (
@@ -511,7 +523,7 @@ end $$;
 
 select protect_append_only(name::regclass) from unnest(array[
     'outbox', 'message', 'delivery', 'delivery_event', 'claim', 'tail_position', 'tail_checkpoint', 'audit',
-    'rebase', 'recovery', 'recovery_progress'
+    'rebase', 'incarnation', 'recovery', 'recovery_progress'
 ]) as name;
 
 -- ---------------------------------------------------------------------------------------------------

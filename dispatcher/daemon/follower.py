@@ -19,6 +19,7 @@ from dispatcher.core.lanes import Admission
 from dispatcher.core.pending import TAILED, Lane, Payload, Pending
 from dispatcher.store.following import RING, Batches, Followed, Reach
 from dispatcher.store.ledger import Ledger
+from dispatcher.store.outbox import OutboxReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +46,7 @@ class Follower:
 
     def __init__(self, shared: Shared, link: Link, claims: Link, downstream: Downstream) -> None:
         self._batches = Batches(link, shared.shard, self._heard)
+        self._readers = [OutboxReader(link, lane) for lane in TAILED]
         self._ledger = Ledger(claims, shared.run_id)
         self._registry = shared.registry
         self._lanes = shared.lanes
@@ -65,8 +67,11 @@ class Follower:
     async def begin(self, clean: Mapping[Lane, int] | None) -> Mapping[Lane, int]:
         """Give the batch of each lane behind which everything is read from here on.
 
-        That is where the last run had come to if it ended in order, or else the newest one.
+        That is where the last run had come to if it ended in order, or else the newest one. Raises
+        `OperatorError` where the leader will: a restored shard's retries would be sent meanwhile.
         """
+        for reader in self._readers:
+            await self._outage.patiently("follower", reader.newest_position)
         newest = await self._outage.patiently("follower", self._batches.newest)
         for lane, reach in newest.reached.items():
             batch = reach.batch if clean is None else clean[lane]

@@ -50,7 +50,7 @@ class Leading:
     async def begin(self, _clean: Mapping[Lane, int] | None) -> Mapping[Lane, int]:
         """Find where the last run left each lane; give its last batches.
 
-        Raises `OperatorError` after a restore into another server.
+        Raises `OperatorError` after a restore into another server or database.
         """
         last_batches = {lane: await tailer.begin() for lane, tailer in self._tailers.items()}
         self._may_ring = await self._producers_may_ring()

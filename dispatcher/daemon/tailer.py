@@ -35,6 +35,7 @@ from dispatcher.daemon.intake import Downstream, Intake
 from dispatcher.daemon.shared import Shared
 from dispatcher.store.begun import Begun, read_begun
 from dispatcher.store.connection import Link, Session
+from dispatcher.store.incarnation import enter
 from dispatcher.store.ledger import BatchTaken, Ledger, MessageRow
 from dispatcher.store.outbox import OutboxReader, OutboxRow, Start
 from dispatcher.store.revisions import Tellings
@@ -89,7 +90,7 @@ class Tailer:
     async def begin(self) -> int:
         """Find where the last run left the lane; give its last batch.
 
-        Raises `OperatorError` after a restore into another server.
+        Raises `OperatorError` after a restore into another server or database.
         """
         start = await self._outage.patiently(self._name, self._begin_session)
         self._batch, self._day = start.batch, start.today
@@ -108,6 +109,8 @@ class Tailer:
         session = await self._link.session()
         reader = OutboxReader(session, self._lane)
         start = await reader.newest_position()
+        if not start.entered and (branch := await enter(session, self._run_id)) is not None:
+            log.warning("history branched", **msgspec.to_builtins(branch), reason=str(branch))
         self._session, self._reader, self._ledger = session, reader, Ledger(session, self._run_id)
         self._position, self._since, self._system_id = start.position, start.day, start.system_id
         self._rest = start.rest

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from dispatcher.core.errors import DatabaseUnavailable, OperatorError
 from dispatcher.diagnosis.finding import Finding, fail, ok, short_time, skipped, warn, words
 from dispatcher.diagnosis.machine import examine_authorities, examine_disk, examine_files
-from dispatcher.diagnosis.progress import examine_lag, examine_leader, examine_partitions
+from dispatcher.diagnosis.progress import examine_history, examine_lag, examine_leader, examine_partitions
 from dispatcher.diagnosis.secrecy import examine_key
 from dispatcher.store.inspection import Clocks, Server, compare_clocks, inspect_server
 from dispatcher.store.refusals import operator_mistakes
@@ -26,7 +26,7 @@ _CLOCKS_WRONG_S: Final = 60.0  # receivers refuse timestamps that are minutes of
 _FAR_S: Final = 0.02  # a round trip; every alert takes several
 _CHECKS: Final = (
     *("database", "server", "clock", "rights", "schema"),
-    *("partitions", "encryption_key", "leader", "outbox"),
+    *("partitions", "encryption_key", "leader", "outbox", "history"),
 )
 
 
@@ -72,6 +72,7 @@ async def _of_the_database(database: Database, config: Config) -> list[Finding]:
         examine_key(config, seen.key_check),
         examine_leader(seen),
         examine_lag(seen),
+        examine_history(seen),
     ]
 
 

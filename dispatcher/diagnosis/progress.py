@@ -69,6 +69,20 @@ def examine_lag(seen: Status) -> Finding:
     return ok("outbox", found)
 
 
+def examine_history(seen: Status) -> Finding:
+    """Tell of a promotion, or a recovery to a point in time, until it is acknowledged or a week old."""
+    if seen.branch is None:
+        return ok("history", words("the server's history has not branched off lately"))
+    return warn(
+        "history",
+        words("{branch}", branch=seen.branch),
+        words(
+            "Where its last seconds were lost, stop the dispatcher and run `dispatcher rebase --yes`; "
+            "where nothing was, there is nothing to do."
+        ),
+    )
+
+
 def examine_partitions(seen: Status) -> Finding:
     """Judge how far ahead partitions were made."""
     year, month = map(int, seen.last_month.split("-"))

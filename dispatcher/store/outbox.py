@@ -18,6 +18,11 @@ _RESTORED: Final = (
     "the outbox's position was written on another PostgreSQL server, where transaction ids meant "
     "something else (a restored dump?): run `dispatcher rebase` before `dispatcher serve`"
 )
+_COPIED: Final = (
+    "this is another database than the one that the dispatcher last ran on, though on the same server (a "
+    "restored dump?): what it shows as pending may have been sent: run `dispatcher rebase` before "
+    "`dispatcher serve`"
+)
 
 
 class OutboxRow(msgspec.Struct, frozen=True):
@@ -67,6 +72,7 @@ class Start(msgspec.Struct, frozen=True):
     system_id: int
     floor: OutboxId  # rows up to this one were dealt with by a rebase
     today: dt.date  # by the database's clock
+    entered: bool  # a run has worked in this copy of the database before
     rest: tuple[WebhookId, ...] = ()  # those that the position's event goes to and that are not told yet
 
 
@@ -79,23 +85,26 @@ class OutboxReader:
         self._floor = OutboxId(0)
 
     async def newest_position(self) -> Start:
-        """Give where the lane stands; raises `OperatorError` after a restore into another server."""
+        """Give where the lane stands; raises `OperatorError` in another server or database than before."""
         row = await self._link.fetchrow("tail_newest", self._lane)
         assert row is not None  # noqa: S101 - the query's left side always has one row
         here: int = row["system_id_here"]
         floor, today = row["floor"], row["today"]
+        entered = not row["elsewhere"]
         self._floor = floor
+        if row["copied"]:
+            raise OperatorError(_COPIED)
         if row["batch"] is None:
             if row["from_elsewhere"]:
                 raise OperatorError(_RESTORED)
-            return Start(Position.after(BEGINNING), 0, _ANY_DAY, here, floor, today)
+            return Start(Position.after(BEGINNING), 0, _ANY_DAY, here, floor, today, entered)
         done, target = Snapshot.parse(row["done_text"]), Snapshot.parse(row["target_text"])
         if row["system_id"] != here or target.xmax > int(row["next_xid"]):
             raise OperatorError(_RESTORED)
         position = Position(done, target, int(row["xid_text"]), row["outbox_id"])
         # Written in the midst of a long backlog, it says nothing about the days of what is left.
         day = row["day"] if position.complete else _ANY_DAY
-        return Start(position, row["batch"], day, here, floor, today, tuple(row["rest"] or ()))
+        return Start(position, row["batch"], day, here, floor, today, entered, tuple(row["rest"] or ()))
 
     async def snapshot(self) -> str:
         """Give the present snapshot as text; as long as it does not change, nothing was committed."""

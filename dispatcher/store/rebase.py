@@ -27,6 +27,7 @@ from dispatcher.core.snapshot import Position, Snapshot
 from dispatcher.store.backlog import Backlog
 from dispatcher.store.begun import read_begun
 from dispatcher.store.connection import Link
+from dispatcher.store.incarnation import enter
 from dispatcher.store.ledger import Ledger, MessageRow
 from dispatcher.store.outbox import outbox_row
 from dispatcher.store.registry import Registry
@@ -53,6 +54,13 @@ class Report(msgspec.Struct):
     scheduled_deliveries: int = 0  # of these
     interrupted: int = 0  # deliveries that may have been sent, these included
     recoveries: int = 0  # that were under way, and are stopped
+
+
+class Moved(msgspec.Struct):
+    """What was taken over as it is."""
+
+    lanes: int = 0  # whose positions named another server
+    database: bool = False  # it was another copy, or its server's history had branched off
 
 
 class _Rehearsed(Exception):
@@ -83,6 +91,7 @@ class Rebase:
                     report.interrupted += _count(tag)
                 report.recoveries = _count(await changes.execute("rebase_stop_recoveries", self._run_id))
                 await changes.execute("rebase_done", self._run_id, boundary)
+                await enter(changes, self._run_id, acknowledged=True)
                 dead = [row["id"] for row in await changes.fetch("runs_before", self._run_id)]
                 await Backlog(changes, Shard()).runs_ended(self._run_id, dead, "rescued")
                 self._end()
@@ -90,9 +99,12 @@ class Rebase:
             pass
         return report
 
-    async def same_xids(self) -> int:
-        """Take over the positions where only the server's identifier changed; give how many lanes'."""
-        lanes = 0
+    async def same_xids(self) -> Moved:
+        """Take over the positions where only the server's identifier or timeline, or the database's, changed.
+
+        A branch of the server's history is acknowledged by it.
+        """
+        moved = Moved()
         try:
             async with transaction(self._link) as changes:
                 await self._hold(changes)
@@ -107,11 +119,12 @@ class Rebase:
                     )
                     if ahead:
                         raise OperatorError(_OTHER_XIDS)
-                    lanes += _count(await changes.execute("rebase_same_xids", self._run_id, lane))
+                    moved.lanes += _count(await changes.execute("rebase_same_xids", self._run_id, lane))
+                moved.database = await enter(changes, self._run_id, acknowledged=True) is not None
                 self._end()
         except _Rehearsed:
             pass
-        return lanes
+        return moved
 
     def _end(self) -> None:
         if self._rehearse:

@@ -17,6 +17,7 @@ from dispatcher.core.pending import TAILED, Lane
 from dispatcher.core.sharing import Shard
 from dispatcher.store.backlog import Backlog
 from dispatcher.store.connection import Link
+from dispatcher.store.incarnation import Branch, unacknowledged
 from dispatcher.store.membership import Holder, holders
 from dispatcher.store.outbox import OutboxReader
 from dispatcher.store.transaction import Statements, Transaction, transaction
@@ -82,6 +83,7 @@ class Status(msgspec.Struct, frozen=True):
     last_month: str
     key_check: bytes | None  # of the encryption key that the secrets were sealed with
     restored: str | None  # why the positions mean nothing on this server
+    branch: Branch | None  # of the server's history, until it is acknowledged or a week old
 
 
 async def read_status(link: Link) -> Status:
@@ -109,6 +111,7 @@ async def read_status(link: Link) -> Status:
             last_month=server["last"].replace("m", "-"),
             key_check=server["key_check"],
             restored=restored,
+            branch=await unacknowledged(snapshot),
         )
 
 

@@ -13,7 +13,7 @@ from dispatcher.core.sharing import Shard
 from dispatcher.store.installation import Installation
 from dispatcher.store.lease import TERM_S, Lease
 from dispatcher.store.membership import Membership
-from dispatcher.store.rebase import Rebase, Report
+from dispatcher.store.rebase import Moved, Rebase, Report
 from dispatcher.store.registry import Registry
 from dispatcher.store.vault import configured_vault
 from dispatcher.tools.session import open_database
@@ -43,8 +43,8 @@ async def rebase(config: Config, *, yes: bool, same_xids: bool, as_json: bool = 
                 registry = Registry(database.link("registry"), vault)
                 work = Rebase(database.link("rebase"), run_id, registry, rehearse=not yes)
                 if same_xids:
-                    lanes = await work.same_xids()
-                    found, words = {"lanes": lanes}, list(_moved(lanes))
+                    moved = await work.same_xids()
+                    found, words = msgspec.structs.asdict(moved), list(_moved(moved))
                 else:
                     report = await work.restored()
                     found, words = msgspec.structs.asdict(report), list(_restored(report))
@@ -86,9 +86,11 @@ async def _lead(database: Database) -> AsyncIterator[RunId]:
             await lease.release()
 
 
-def _moved(lanes: int) -> Iterator[str]:
-    if lanes:
-        yield f"the positions of {lanes} lanes are taken over as they are: nothing is sent again"
+def _moved(moved: Moved) -> Iterator[str]:
+    if moved.lanes:
+        yield f"the positions of {moved.lanes} lanes are taken over as they are: nothing is sent again"
+    elif moved.database:
+        yield "the database is taken over as it is: nothing is sent again"
     else:
         yield "the positions were written on this server already: there is nothing to take over"
 

@@ -30,10 +30,13 @@ async def status(config: Config, *, as_json: bool) -> int:
     if as_json:
         shown: dict[str, Any] = msgspec.to_builtins(seen)
         del shown["key_check"]
-        shown |= {"encryption_key": key, "problems": wrong}
+        told = None if seen.branch is None else {**shown["branch"], "meaning": str(seen.branch)}
+        shown |= {"branch": told, "encryption_key": key, "problems": wrong}
         say(msgspec.json.encode(shown).decode())
     else:
         say(*_lines(seen, key))
+        if seen.branch is not None:
+            say(f"NOTICE of {moment(seen.branch.noticed_at)}: {seen.branch}")
         say(*(f"WRONG: {printable(problem)}" for problem in wrong) if wrong else ["all is well"])
     return 1 if wrong else 0
 

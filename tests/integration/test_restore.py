@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import json
-import os
-import re
-import subprocess
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import asyncpg
 import pytest
 
-from dispatcher.store.embedded.binaries import find_binaries
 from dispatcher.store.embedded.home import find_home
-from tests import commands
-from tests.acceptance.conservation import UNFINISHED
-from tests.acceptance.daemon import ENCRYPTION_KEY, Daemon, daemons
 from tests.acceptance.producer import INSERT, real_events
-from tests.acceptance.subscriber import Subscriber, create_webhook
+from tests.acceptance.subscriber import create_webhook
 from tests.embedded import running, server_in
-from tests.postgres import UNSAFE_SETTINGS, Database, wait_for
+from tests.postgres import UNSAFE_SETTINGS, Database, cloned, wait_for
+from tests.restoring import DONE, REFUSED, Moods, Site, as_documented, numbers, program, serials
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    pass
 
-    from tests.acceptance.producer import Event
-    from tests.acceptance.subscriber import Seen
-
-HOW_TO: Final = Path(__file__).parents[2] / "docs" / "how-to" / "backup-and-restore.md"
-CLEAN: Final = "no discrepancy: what is shown is what the facts amount to"
-REFUSED: Final = "run `dispatcher rebase` before `dispatcher serve`"
-DONE: Final = "done: `dispatcher serve` goes on from here"
-RETRIES: Final = {"DELIVERY__RETRY_DELAYS_S": "20,600"}
 EVENTS: Final = real_events("comcat_updates.jsonl")
 FIRST, UNREAD, LATE, NEW = EVENTS[:20], EVENTS[20:23], EVENTS[23:25], EVENTS[25:30]
 FAR_AHEAD: Final = "'9000000000:9000000000:'"
@@ -50,149 +33,6 @@ XIDS_TO_GO: Final = (
     "select max(xid::text::bigint) - pg_snapshot_xmax(pg_current_snapshot())::text::bigint + 1 from outbox"
     " where id < 1000000000"
 )
-
-
-class Site:
-    """A database, and the daemons and commands that work on it."""
-
-    def __init__(self, url: str, directory: Path) -> None:
-        self.url = url
-        self._directory = directory
-        directory.mkdir()
-        key = base64.b64encode(ENCRYPTION_KEY).decode()
-        self._config = directory / "config.toml"
-        self._config.write_text(f'[secrets]\nencryption_key = "{key}"\n')
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Daemon]:
-        """Run a daemon for the block, and let it end in order."""
-        async with daemons(self.url, self._directory, **RETRIES) as house:
-            daemon = await house.start()
-            yield daemon
-            if daemon.process.returncode is None:
-                daemon.terminate()
-                assert 0 == await daemon.ended(), daemon.last_words()
-
-    async def refusal(self) -> str:
-        """Give what a daemon says that ends with status 2 instead of serving."""
-        async with daemons(self.url, self._directory) as house:
-            daemon = await house.start(wait=False)
-            assert 2 == await daemon.ended(), daemon.last_words()
-            return daemon.last_words()
-
-    async def dispatcher(self, *arguments: str) -> commands.Ended:
-        """Run a command."""
-        return await commands.run("--config", str(self._config), *arguments, url=self.url)
-
-    async def value(self, query: str) -> Any:
-        """Ask for one value."""
-        connection = await asyncpg.connect(self.url, ssl=False)
-        try:
-            return await connection.fetchval(query)
-        finally:
-            await connection.close()
-
-    async def burn(self, count: int) -> None:
-        """Use up transaction ids, as years would."""
-        await self.execute(
-            "create temp table burnt (number int);"
-            f"do $$ begin for number in 1..{count} loop"
-            "    begin insert into burnt values (number); exception when others then raise; end;"
-            "end loop; end $$"
-        )
-
-    async def execute(self, statements: str) -> None:
-        """Run statements."""
-        connection = await asyncpg.connect(self.url, ssl=False)
-        try:
-            await connection.execute(statements)
-        finally:
-            await connection.close()
-
-    async def insert(self, events: Sequence[Event]) -> None:
-        """Insert events, each in its own transaction."""
-        connection = await asyncpg.connect(self.url, ssl=False)
-        try:
-            for event in events:
-                await connection.execute(INSERT, event.type, event.data, event.occurred_at, None)
-        finally:
-            await connection.close()
-
-    async def settled(self) -> None:
-        """Wait until no delivery is unfinished and no row unread."""
-        query = (
-            f"select ({UNFINISHED}) = 0 and (select count(*) from outbox) = (select count(*) from message)"
-        )
-        await wait_for(lambda: self.value(query), "everything is delivered", 60)
-
-    async def clean(self) -> bool:
-        """Say whether `verify` finds nothing."""
-        ended = await self.dispatcher("verify")
-        return (0, CLEAN) == (ended.status, ended.lines[-1])
-
-    async def interrupted(self) -> int:
-        """Count the facts that say that something may have been sent after the backup."""
-        query = "select count(*) from delivery_event where kind = 'interrupted' and reason = 'restored'"
-        count: int = await self.value(query)
-        return count
-
-
-class Moods:
-    """Two subscribers to everything: one always well, one that refuses everything until it is mended."""
-
-    def __init__(self) -> None:
-        self.mended = False
-        self.well = Subscriber(["*"], lambda _: (0, 200))
-        self.ill = Subscriber(["*"], lambda _: (0, 200 if self.mended else 500))
-
-    async def register(self, stack: AsyncExitStack, url: str) -> None:
-        """Create them in the database."""
-        await self.well.register(stack, url)
-        await self.ill.register(stack, url)
-
-    async def first_attempts(self, events: Sequence[Event]) -> None:
-        """Wait until both were sent every one of these events."""
-        wanted = {event.serial for event in events}
-
-        def seen_by_all() -> bool:
-            return all(wanted <= {seen.serial for seen in one.seen} for one in (self.well, self.ill))
-
-        await wait_for(seen_by_all, "first attempts")
-
-    def forget(self) -> tuple[list[Seen], list[Seen]]:
-        """Give what each has seen so far, and begin anew."""
-        seen = (self.well.seen[:], self.ill.seen[:])
-        self.well.seen.clear()
-        self.ill.seen.clear()
-        return seen
-
-
-def serials(seen: Sequence[Seen]) -> list[int]:
-    """Give the events of requests, in order."""
-    return sorted(one.serial for one in seen)
-
-
-def numbers(events: Sequence[Event]) -> list[int]:
-    """Give the numbers of events."""
-    return [event.serial for event in events]
-
-
-async def as_documented(heading: str, directory: Path, **variables: str) -> None:
-    """Run the first commands under a heading of the how-to, as they are written there."""
-    text = HOW_TO.read_text().partition(f"\n## {heading}\n")[2]
-    commands_there = re.search(r"^```sh\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
-    assert commands_there is not None, f"{heading}: no commands"
-    path = f"{find_binaries().bin_dir}:{os.environ['PATH']}"
-    await program("sh", "-euc", commands_there[1], cwd=directory, env={**variables, "PATH": path})
-
-
-async def program(*command: str | Path, **options: Any) -> None:
-    """Run a program; fails with what it says."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
-    )
-    out, _ = await process.communicate()
-    assert 0 == process.returncode, out.decode()
 
 
 async def dumped_and_gone_on(stack: AsyncExitStack, old: Site, moods: Moods, directory: Path) -> None:
@@ -236,17 +76,22 @@ async def refused_until_rebased(restored: Site) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("server", ["another", "the same"])
 async def test_a_dump_goes_on_elsewhere_and_says_what_may_be_sent_twice(
-    database: Database, data_dir: Path, tmp_path: Path
+    database: Database, data_dir: Path, tmp_path: Path, server: str
 ) -> None:
     """Delivered is delivered; what was pending is marked first; ids and transaction ids do not collide."""
     old, moods = Site(database.url, tmp_path / "old"), Moods()
     async with AsyncExitStack() as stack:
         await dumped_and_gone_on(stack, old, moods, tmp_path)
         before, _ = moods.forget()
-        url = await stack.enter_async_context(running(data_dir, settings=UNSAFE_SETTINGS))
+        if server == "another":
+            url = await stack.enter_async_context(running(data_dir, settings=UNSAFE_SETTINGS))
+            await as_documented("Restore a dump", tmp_path, NEW_DATABASE_URL=url)
+        else:
+            url = (await stack.enter_async_context(cloned(database.url, "template1"))).url
+            await as_documented("Restore a dump", tmp_path, without="create role", NEW_DATABASE_URL=url)
         restored = Site(url, tmp_path / "restored")
-        await as_documented("Restore a dump", tmp_path, NEW_DATABASE_URL=url)
         await refused_until_rebased(restored)
 
         moods.mended = True
@@ -271,7 +116,7 @@ async def test_a_dump_goes_on_elsewhere_and_says_what_may_be_sent_twice(
 
 @pytest.mark.slow
 async def test_a_point_in_time_says_what_may_be_sent_twice(data_dir: Path, tmp_path: Path) -> None:
-    """The same server at an earlier moment: nothing tells, so the operator does; lost ids are not reused."""
+    """A server's files put back: nothing tells, so the operator does; lost ids are not reused."""
     saved = data_dir.with_name("saved")
     first, lost, new, moods = EVENTS[:5], EVENTS[5:8], EVENTS[8:10], Moods()
     async with AsyncExitStack() as stack:
@@ -331,7 +176,8 @@ async def test_a_move_that_keeps_transaction_ids_loses_and_repeats_nothing(
         await site.execute("update tail_position set system_id = system_id + 1")
         assert REFUSED in await site.refusal()
         rehearsed = await site.dispatcher("rebase", "--same-xids", "--json")
-        assert (1, {"done": False, "lanes": 2}) == (rehearsed.status, json.loads(rehearsed.out))
+        told = {"done": False, "lanes": 2, "database": False}
+        assert (1, told) == (rehearsed.status, json.loads(rehearsed.out))
         assert REFUSED in await site.refusal()
         done = await site.dispatcher("rebase", "--same-xids", "--yes")
         assert (0, DONE) == (done.status, done.lines[-1]), done.err

@@ -17,6 +17,7 @@ from dispatcher.core.pending import Lane
 from dispatcher.dashboard.visit import BASE
 from dispatcher.store import accounts
 from dispatcher.store.connection import Database as Store
+from dispatcher.store.incarnation import enter
 from dispatcher.store.installation import Installation
 from dispatcher.store.outbox import OutboxReader
 from dispatcher.store.producer import NewEvent, Written, open_producer
@@ -172,6 +173,9 @@ async def test_daemon_does_its_work(database: Database, daemon: Login) -> None:
             await insert(one.connection, detected(event_id=f"e{number}"))
         reader = OutboxReader(one.store.link("tail"), Lane.ALERT)
         start = await reader.newest_position()
+        assert not start.entered
+        assert await enter(one.store.link("tail"), one.shared.run_id) is None, "nobody was elsewhere before"
+        assert (await reader.newest_position()).entered
         page = await reader.read(start.position, start.day, 10)
         assert ["e0", "e1", "e2"] == [json.loads(row.data_text)["event_id"] for row in page.rows]
         assert [] == await one.shared.registry.refresh()
@@ -264,7 +268,8 @@ async def test_daemon_changes_nothing_recorded(daemon: Login) -> None:
     changing = {
         "outbox": "lane", "message": "body", "delivery": "lane", "delivery_event": "state", "claim": "run_id",
         "tail_position": "batch", "tail_checkpoint": "batch", "audit": "actor", "run": "owner",
-        "run_end": "how", "installation": "id_key", "organization_network": "network_id",
+        "run_end": "how", "incarnation": "timeline", "installation": "id_key",
+        "organization_network": "network_id",
     }  # fmt: skip
     statements = [f"update {table} set {column} = {column}" for table, column in changing.items()]
     statements += [

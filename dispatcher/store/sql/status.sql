@@ -8,6 +8,12 @@ select current_setting('server_version') as version, clock_timestamp() as clock,
      where h.inhparent = 'public.outbox'::regclass
   ) months;
 
+-- incarnation_branched: the newest branch of the server's history, if it is recent and no operator has acknowledged it
+select before.timeline as before, newest.timeline, newest.at as noticed_at, newest.reaches as known_until
+  from (select * from incarnation order by id desc limit 1) newest
+  join incarnation before on before.id = newest.id - 1
+ where not newest.acknowledged and newest.at > clock_timestamp() - interval '7 days';
+
 -- status_unread: of lane $1, how many rows there are after ($2, $3), of transactions $4 before it without a message, up to $7
 -- With $5 and $6 as in tail_range: the day of the position, and the rows that a rebase dealt with.
 select count(*) as rows, min(recorded_at) as oldest from (

@@ -3,13 +3,45 @@ select here.system_identifier as system_id_here, current_date as today,
        pg_snapshot_xmax(pg_current_snapshot())::text as next_xid, p.batch, p.day, p.done::text as done_text,
        p.target::text as target_text, p.xid::text as xid_text, p.outbox_id, p.system_id, p.rest,
        coalesce(r.outbox_id, 0) as floor,
+       i.database_oid <> here.database_oid as copied,
+       i.id is null or (i.database_oid, i.timeline) is distinct from (here.database_oid, here.timeline) as elsewhere,
        p.batch is null and exists (
            select from outbox o
             where o.lane = $1 and o.xid >= pg_snapshot_xmax(pg_current_snapshot())
               and o.id > coalesce(r.outbox_id, 0)) as from_elsewhere
-  from pg_control_system() as here
+  from (
+    select s.system_identifier, d.oid as database_oid,
+           case when not pg_is_in_recovery()
+                then ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer end as timeline
+      from pg_control_system() s, pg_database d where d.datname = current_database()) here
   left join lateral (select * from tail_position where lane = $1 order by batch desc limit 1) p on true
+  left join lateral (select * from incarnation order by id desc limit 1) i on true
   left join lateral (select outbox_id from rebase order by id desc limit 1) r on true;
+
+-- incarnation_enter: run $1 goes on in this copy of the database; the row, if it was not known or is acknowledged ($2) now
+-- The first 8 digits of a file's name in the log are the timeline.
+with held as materialized (
+    select run_id from lease where run_id = $1 for key share
+), last as (
+    select * from incarnation order by id desc limit 1
+), here as (
+    select d.oid as database_oid,
+           ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer as timeline
+      from pg_database d where d.datname = current_database()
+), entered as (
+    insert into incarnation (id, run_id, database_oid, timeline, acknowledged, reaches)
+    select coalesce(last.id, 0) + 1, held.run_id, here.database_oid, here.timeline, $2, (
+               select max(m.recorded_at) from generate_series(0, 2) l (lane)
+                cross join lateral (
+                   select recorded_at from message
+                    where lane = l.lane order by batch desc, outbox_id desc limit 1) m)
+      from held cross join here left join last on true
+     where last.id is null or (last.database_oid, last.timeline) <> (here.database_oid, here.timeline)
+        or ($2 and not last.acknowledged and last.id > 1)
+    on conflict do nothing returning timeline, at, reaches
+)
+select last.timeline as before, entered.timeline, entered.at as noticed_at, entered.reaches as known_until
+  from entered left join last on true;
 
 -- tail_snapshot: the present snapshot: unchanged means that nothing was committed anywhere
 select pg_current_snapshot()::text;

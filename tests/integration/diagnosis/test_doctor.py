@@ -210,7 +210,7 @@ async def test_an_installation_that_works(database: Database, tmp_path: Path) ->
         findings = await told(database.url, 0, *local(tmp_path))
         assert {"fail"} & {one["verdict"] for one in findings.values()} == set()
         checks = ["database", "server", "clock", "rights", "schema", "partitions", "encryption_key", "leader"]
-        assert [*checks, "outbox", "open_files", "disk", "authorities"] == list(findings)
+        assert [*checks, "outbox", "history", "open_files", "disk", "authorities"] == list(findings)
         assert ("warn", "skipped") == (findings["rights"]["verdict"], findings["disk"]["verdict"])
         daemon.terminate()
         assert 0 == await daemon.ended()
