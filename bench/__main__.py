@@ -17,7 +17,7 @@ from bench.check import check
 from bench.figures import FULL, QUICK, Figure, Rounds
 from bench.machine import cores
 from bench.plot import goals_chart, latency_chart, soak_chart, systems_chart
-from bench.report import Chart, details, table, write
+from bench.report import Chart, details, table, write, write_history
 from bench.scale import measure_growth, measure_scale, measure_storm, measure_wide
 from bench.scenarios.history import measure_history
 from bench.scenarios.latency import QUIET, Latency
@@ -33,6 +33,7 @@ from bench.systems import BUILT_IN
 _UNDISTURBED_SHARE: Final = 0.9
 _HERE: Final = Path(__file__).parent
 _WHOLE: Final = ("small", "scale", "soak", "systems")
+_HISTORY_FACTS: Final = 10_000_000
 _PARTS: Final = (*_WHOLE, "growth", "storm", "wide", "sharing", "history")
 
 Say = Callable[[str], None]
@@ -64,9 +65,9 @@ def main() -> None:
         "--only",
         choices=_PARTS,
         help="one part of it; writes nothing. `growth`, `storm` and `wide` are parts of `scale`. `history`,"
-        " ten million deliveries long, is run by itself only",
+        " ten million deliveries long, is run by itself only, and writes HISTORY.md",
     )
-    parser.add_argument("--facts", type=int, default=10_000_000, help="how long `--only history` is")
+    parser.add_argument("--facts", type=int, default=_HISTORY_FACTS, help="how long `--only history` is")
     parser.add_argument(
         "--soak-s", type=float, help="how long the soak is, in seconds (default: 120, 24 with --quick)"
     )
@@ -83,8 +84,13 @@ def main() -> None:
     systems = tuple(parsed.system or BUILT_IN)
     if problem := check_names(systems):
         parser.error(problem)
+    command = " ".join(["python -m bench", *sys.argv[1:]])
     if parsed.only == "history":
-        print(uvloop.run(measure_history(parsed.facts)))
+        figures, remarks = uvloop.run(measure_history(parsed.facts))
+        print("\n" + "\n\n".join([table(figures), *remarks]))
+        folder = parsed.output or (_HERE if parsed.facts == _HISTORY_FACTS else None)
+        if folder is not None:
+            write_history(folder, figures=figures, command=command, remarks=remarks)
         return
     plan = Plan(
         QUICK if parsed.quick else FULL,
@@ -94,7 +100,7 @@ def main() -> None:
     )
     whole = not parsed.quick and parsed.only is None
     output: Path | None = parsed.output or (_HERE if whole else None)
-    uvloop.run(_bench(plan, output, " ".join(["python -m bench", *sys.argv[1:]])))
+    uvloop.run(_bench(plan, output, command))
 
 
 async def _bench(plan: Plan, output: Path | None, command: str) -> None:

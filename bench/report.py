@@ -22,6 +22,13 @@ machine that others share moves both. What is measured and how:
 [docs/explanation/performance.md](../docs/explanation/performance.md).
 """
 
+_HISTORY: Final = """\
+# A long history
+
+Written by `python -m bench --only history`. Each figure stands beside its bound. What is measured and how:
+[docs/explanation/performance.md](../docs/explanation/performance.md#a-long-history).
+"""
+
 
 class Chart(NamedTuple):
     """A picture beside the page."""
@@ -99,18 +106,29 @@ def write(
     charts: Sequence[Chart],
 ) -> None:
     """Write the page and its charts."""
-    now = dt.datetime.now(dt.UTC)
-    facts = [
-        f"- {now:%Y-%m-%d %H:%M} UTC, commit {commit_name()}, `{command}`, {rounds.count} rounds",
-        f"- {machine_name()}",
-        f"- {software_names()}",
-        *(f"- {remark}" for remark in remarks),
-    ]
+    facts = _circumstances(f"{command}`, {rounds.count} rounds", remarks)
     pictures = "\n\n".join(f"![{chart.title}]({chart.file})" for chart in charts)
-    page = f"{_INTRODUCTION}\n" + "\n".join(facts) + f"\n\n{table(figures)}\n\n{more}\n\n{pictures}\n"
+    page = f"{_INTRODUCTION}\n{facts}\n\n{table(figures)}\n\n{more}\n\n{pictures}\n"
     for chart in charts:
         (folder / chart.file).write_text(chart.svg, encoding="utf-8")
     (folder / "RESULTS.md").write_text(page, encoding="utf-8")
+
+
+def write_history(folder: Path, *, figures: Sequence[Figure], command: str, remarks: Sequence[str]) -> None:
+    """Write the page about a long history."""
+    facts = _circumstances(f"{command}`", remarks)
+    (folder / "HISTORY.md").write_text(f"{_HISTORY}\n{facts}\n\n{table(figures)}\n", encoding="utf-8")
+
+
+def _circumstances(command: str, remarks: Sequence[str]) -> str:
+    now = dt.datetime.now(dt.UTC)
+    facts = [
+        f"{now:%Y-%m-%d %H:%M} UTC, commit {commit_name()}, `{command}",
+        machine_name(),
+        software_names(),
+        *remarks,
+    ]
+    return "\n".join(f"- {fact}" for fact in facts)
 
 
 def _number(value: float) -> str:

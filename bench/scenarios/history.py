@@ -18,7 +18,6 @@ import asyncpg
 
 from bench.feed import Feed
 from bench.figures import Figure
-from bench.report import table
 from bench.site import Site, running_site
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.ids import WebhookId
@@ -75,8 +74,8 @@ _CHECKPOINTS: Final = """
 """
 
 
-async def measure_history(facts: int) -> str:
-    """Give the figures and what they stand for, as text."""
+async def measure_history(facts: int) -> tuple[list[Figure], list[str]]:
+    """Give the figures, and remarks about them."""
     started = time.monotonic()
 
     def say(what: str) -> None:
@@ -85,12 +84,15 @@ async def measure_history(facts: int) -> str:
     async with running_site({_SERIES: _WEBHOOKS}, serve=False) as site:
         empty_s = await _start_empty(site, say)
         await _write_past(site.producer, facts, say)
-        figures = await _start(site, empty_s, say)
+        figures = await _start(site, say)
         figures += await _read(site, say)
         stored: str = await site.producer.fetchval(
             "select pg_size_pretty(pg_database_size(current_database()))"
         )
-    return f"{table(figures)}\n\n{facts:,} facts, {_UNFINISHED:,} deliveries unfinished, {stored}"
+    return figures, [
+        f"{facts:,} facts, {_UNFINISHED:,} deliveries unfinished, {stored}",
+        f"without history, a start took {empty_s:.2f} s to the first request",
+    ]
 
 
 async def _write_past(connection: asyncpg.Connection, facts: int, say: Callable[[str], None]) -> None:
@@ -137,7 +139,7 @@ async def _start_empty(site: Site, say: Callable[[str], None]) -> float:
     return first_s
 
 
-async def _start(site: Site, empty_s: float, say: Callable[[str], None]) -> list[Figure]:
+async def _start(site: Site, say: Callable[[str], None]) -> list[Figure]:
     began = time.monotonic_ns()
     async with site.serving():
         ready_s = (time.monotonic_ns() - began) / 1e9
@@ -159,7 +161,7 @@ async def _start(site: Site, empty_s: float, say: Callable[[str], None]) -> list
         await _until(lambda: site.producer.fetchval(delivered))
         say("all of them delivered, each recorded")
     return [
-        _figure("start to first request after kill -9 ÷ without history or crash", first_s, empty_s, 2.0),
+        _figure("start to first request after kill -9 ÷ 2 s", first_s, 2.0),
         _figure("recovery of the unfinished deliveries ÷ 2 s", rescue_s, 2.0),
     ]
 
@@ -198,7 +200,7 @@ async def _read(site: Site, say: Callable[[str], None]) -> list[Figure]:
     return figures
 
 
-def _figure(name: str, ours_s: float, beside_s: float, goal: float = 1.0) -> Figure:
+def _figure(name: str, ours_s: float, beside_s: float) -> Figure:
     return Figure(
-        name=name, unit="ms", ours=[ours_s * 1e3], beside=[beside_s * 1e3], bound="at most", goal=goal
+        name=name, unit="ms", ours=[ours_s * 1e3], beside=[beside_s * 1e3], bound="at most", goal=1.0
     )
