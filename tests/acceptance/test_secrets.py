@@ -2,170 +2,70 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import json
-import os
+import re
 import secrets
-from dataclasses import dataclass, field
-from pathlib import Path
+import signal
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 import aiohttp
 import pytest
 
 from dispatcher.core.signature import verify_grillo
-from dispatcher.store.embedded.binaries import find_binaries
+from dispatcher.dashboard.visit import BASE
 from dispatcher.store.embedded.home import find_home
 from tests.acceptance.daemon import Daemon, daemons
-from tests.commands import Ended, run
+from tests.acceptance.secrecy import Life, Search, forms, planted
+from tests.collector import collecting
 from tests.postgres import wait_for
 from tests.proxy import EgressProxy
 from tests.receiver import Receiver, Request, answer, by_request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tests.receiver import Behaviour
 
-# What may hold a secret, because it is where that secret lives.
-HOMES: Final = {"encryption.key", "pgpass", "config.toml"}
+RELOADED: Final = "settings that take effect at the next start"
+REFUSED: Final = "the configuration was not reloaded"
+SECRETS: Final = (
+    "given secret",
+    "rotated secret",
+    "header's credential",
+    "proxy password",
+    "next proxy password",
+    "collector's credential",
+)
+NO_SECRET: Final = "a description that anybody may read"
 EVENT: Final = '{"sensor_id":"sen_1","station_code":"GRIL01","last_seen":"2024-01-15T14:30:00Z"}'
-
-
-def planted() -> str:
-    """Give a value that nothing else resembles."""
-    return secrets.token_urlsafe(24)
-
-
-@dataclass
-class Search:
-    """The secrets, by what they are, and the texts in which none of them may be."""
-
-    known: dict[str, str] = field(default_factory=dict)
-    texts: dict[str, bytes] = field(default_factory=dict)
-
-    def leaks(self) -> list[str]:
-        """Name every place where a secret is, in whatever form."""
-        return [
-            f"{what} as {form} in {place}: …{text[max(0, text.index(sought) - 60) :][:40]!r}…"
-            for what, secret in self.known.items()
-            for form, sought in _forms(secret).items()
-            for place, text in self.texts.items()
-            if sought in text
-        ]
-
-
-def _forms(secret: str) -> dict[str, bytes]:
-    raw = secret.encode()
-    forms = {
-        "itself": raw,
-        "hexadecimal": raw.hex().encode(),
-        "base64": base64.b64encode(raw)[:-4],
-        "a URL's": quote(secret, safe="").encode(),
-        "JSON": json.dumps(secret)[1:-1].encode(),
-    }
-    encoded = secret.removeprefix("whsec_")
-    try:
-        key = base64.b64decode(encoded, validate=True)
-    except ValueError:
-        return forms
-    return forms | {"base64 without its prefix": encoded.encode(), "its key": key.hex().encode()}
 
 
 def test_the_search_finds_what_is_there() -> None:
     """A leak is found in each of its forms, and named."""
     secret = "whsec_" + base64.b64encode(bytes(range(24))).decode()
-    for form in _forms(secret).values():
+    for form in forms(secret).values():
         search = Search({"the secret": secret}, {"nothing": b"nothing", "a log": b"some " + form + b" text"})
         found = search.leaks()
         assert found
         assert all("the secret as" in one and "a log" in one for one in found)
 
 
-class Life:
-    """One dispatcher with its embedded database, behind a proxy, and a client of its API."""
-
-    def __init__(self, data_dir: Path, receiver: Receiver, proxy: EgressProxy, search: Search) -> None:
-        data_dir.mkdir(mode=0o711)
-        self.data_dir = data_dir
-        self.receiver = receiver
-        self.search = search
-        known = search.known
-        self.proxy_url = proxy.url("egress", known["proxy password"])
-        self.config = data_dir / "config.toml"
-        self.config.write_text(
-            f"data_dir = {json.dumps(str(data_dir))}\n[delivery]\nproxy_url = {json.dumps(self.proxy_url)}\n"
-            'require_https = false\nallowed_networks = ["127.0.0.0/8"]\n[log]\nlevel = "debug"\n'
-        )
-        self._commands = 0
-        self._answers = 0
-
-    async def command(
-        self, *arguments: str, url: str = "", stdin: str = "", config: Path | None = None
-    ) -> Ended:
-        """Run a command, and keep what it said."""
-        ended = await run(*arguments, "--config", str(config or self.config), url=url, stdin=stdin)
-        self._commands += 1
-        said = ended.err if arguments[:2] == ("key", "create") else ended.out + ended.err
-        self.search.texts[f"command {self._commands}, {' '.join(arguments)}"] = said.encode()
-        return ended
-
-    async def ask(self, daemon: Daemon, method: str, path: str, body: object = None, *, key: str = "") -> Any:
-        """Ask the API, and keep the answer; give its `data`, None where it was refused."""
-        sent = {"Authorization": f"Bearer {key or self.search.known['API key']}"}
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(method, daemon.address("api") + path, json=body, headers=sent) as response,
-        ):
-            text = await response.text()
-            headers = repr(dict(response.headers))
-        given: Any = json.loads(text).get("data") if text else None
-        if isinstance(given, dict) and "secret" in given:  # shown this once
-            shown = str(given["secret"])
-            if shown not in self.search.known.values():
-                self.search.known[f"secret shown by {method} {path}"] = shown
-            text = text.replace(shown, "SHOWN-THIS-ONCE")
-        self._answers += 1
-        self.search.texts[f"answer {self._answers}, {method} {path}, {response.status}"] = (
-            headers + text
-        ).encode()
-        return given
-
-    async def page(self, daemon: Daemon, path: str) -> None:
-        """Read a page of the operators' listener, and keep it."""
-        async with aiohttp.ClientSession() as session, session.get(daemon.address("ops") + path) as response:
-            self.search.texts[path] = await response.read()
-
-    def processes(self) -> None:
-        """Keep the list of processes, with their arguments, as everybody on the machine sees it."""
-        lines = []
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                lines.append(entry.read_bytes())
-            except OSError:  # it has just ended
-                continue
-        assert any(b"dispatcher\0serve" in line for line in lines)
-        self.search.texts["process list"] = b"\n".join(lines)
-
-    def files(self) -> None:
-        """Keep every file below `data_dir`, but the homes of secrets and the cluster's own."""
-        home = find_home(self.data_dir)
-        for top in {self.data_dir, home.path}:
-            for path in top.rglob("*"):
-                if path.is_file() and path.name not in HOMES and home.cluster not in path.parents:
-                    self.search.texts[f"file {path.relative_to(top)}"] = path.read_bytes()
-
-    async def dump(self, url: str) -> None:
-        """Keep the whole database, as a backup holds it."""
-        program = find_binaries().bin_dir / "pg_dump"
-        user, _, place = url.rpartition("@")
-        environ = {"PGPASSWORD": user.rpartition(":")[2], "PATH": os.defpath}
-        command = (program, f"postgresql://grillo@{place}")
-        dumping = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environ)
-        text, _ = await dumping.communicate()
-        assert 0 == dumping.returncode
-        assert b"COPY public.webhook " in text
-        self.search.texts["pg_dump"] = text
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("before", ["", "e", "eg", "egr", "egress:"])
+@pytest.mark.parametrize("after", ["", "@", "@h"])
+def test_the_search_finds_what_is_encoded_with_its_neighbours(
+    encode: Callable[[bytes], bytes], before: str, after: str
+) -> None:
+    """Such as a password in `Proxy-Authorization: Basic`, wherever in it, and a key's bytes as they are."""
+    key = secrets.token_bytes(25)
+    for given, secret in (
+        (password := planted(), password),
+        (key.decode("latin-1"), base64.b64encode(key).decode()),
+    ):
+        line = encode(before.encode() + given.encode("latin-1") + after.encode())
+        assert Search({"it": secret}, {"a log": b"Basic " + line}).leaks()
+        assert Search({"it": secret}, {"a log": repr(given.encode("latin-1")).encode()}).leaks()
 
 
 def _reply(request: Request) -> Behaviour:
@@ -229,6 +129,62 @@ async def _use(life: Life, daemon: Daemon) -> None:
     await life.ask(daemon, "DELETE", f"/v1/webhooks/{second['id']}")
 
 
+async def _look(life: Life, daemon: Daemon) -> None:
+    """Use the dashboard: log in, make a webhook, edit it, rotate its secret; read the documentation."""
+    known = life.search.known
+    credential = known["header's credential"]
+    await life.browse(daemon, "/settings/login", {"key": "grk_wrong", "next": BASE})
+    entered = await life.browse(daemon, "/settings/login", {"key": known["API key"], "next": BASE})
+    assert 200 == entered.status
+    fields = {
+        "url": life.receiver.url("/well"),
+        "events": "sensor.offline",
+        "headers": f"Authorization: {credential}",
+    }
+    made = await life.browse(daemon, BASE, fields, shows=True)
+    found = re.search(r"whk_\w{26}", made.text)
+    assert (201, True) == (made.status, found is not None)
+    path = f"{BASE}/{found[0] if found else ''}"
+    assert "Authorization: (hidden)" in (await life.browse(daemon, f"{path}/edit")).text
+    wrong = fields | {"url": "https://10.0.0.1/", "headers": f"Host: {credential}"}
+    assert 422 == (await life.browse(daemon, f"{path}/edit", wrong, echoes=credential)).status
+    changed = fields | {"headers": "Authorization: (hidden)", "description": NO_SECRET}
+    assert 200 == (await life.browse(daemon, f"{path}/edit", changed)).status
+    await life.browse(daemon, f"{path}/rotate", {"grace": "3600"}, shows=True)
+    for page in (BASE, path, f"{path}/deliveries", f"{path}/recover", "/docs", "/v1/openapi.json"):
+        assert 200 == (await life.browse(daemon, page)).status
+    assert 0 == (await life.command("doctor")).status
+    await life.command("doctor", found[0] if found else "")
+
+
+async def _reload(life: Life, daemon: Daemon) -> None:
+    """Change the configuration while it runs: to another password, and to a mistake beside one."""
+    right = life.config.read_text()
+    for url, says in (
+        (f"http://egress:{life.search.known['next proxy password']}@127.0.0.1:1", RELOADED),
+        (f"ftp://egress:{life.search.known['next proxy password']}@h", REFUSED),
+    ):
+        life.config.write_text(right.replace(life.proxy_url, url))
+        daemon.process.send_signal(signal.SIGHUP)
+        await daemon.says(says)
+    life.config.write_text(right)
+
+
+async def _sign(life: Life) -> None:
+    """Deliver one more: what was sealed with the old key and is sealed with the new one signs as before."""
+    before = len(life.receiver.requests)
+    assert 0 == (await life.command("emit", "sensor.offline", stdin=EVENT)).status
+    await life.receiver.wait_for(before + 2, timeout_s=60)
+    known = life.search.known
+    told = [one for one in life.receiver.requests[before:] if one.path == "/well"]
+    signed = {name for name in known if any(_signs(known[name], one) for one in told)}
+    assert {"given secret", f"secret shown by {BASE}"} <= signed
+
+
+def _signs(secret: str, request: Request) -> bool:
+    return verify_grillo(secret, request.body, request.header("X-Grillo-Signature") or "")
+
+
 async def _administer(life: Life, url: str) -> None:
     """Run the commands, and some with mistakes in which a secret could be quoted."""
     known = life.search.known
@@ -249,27 +205,27 @@ async def _administer(life: Life, url: str) -> None:
     assert 0 == (await life.command("rekey")).status
 
 
+@pytest.mark.slow
 async def test_no_secret_is_left_behind(data_dir: Path) -> None:
     """Neither in logs at debug level, metrics, answers, commands, processes and files, nor in a backup."""
-    search = Search(
-        {
-            name: planted()
-            for name in ("given secret", "rotated secret", "header's credential", "proxy password")
-        }
-    )
+    search = Search({name: planted() for name in SECRETS})
+    credential = {"OTEL_EXPORTER_OTLP_HEADERS": f"x-key={search.known[SECRETS[-1]]}"}
     async with (
         Receiver(by_request(_reply)) as receiver,
         EgressProxy(credentials="egress:" + search.known["proxy password"]) as proxy,
+        collecting() as collector,
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as visitor,
     ):
-        life = Life(data_dir, receiver, proxy, search)
+        life = Life(data_dir, receiver, proxy, search, visitor)
         settings = {
             "DATABASE__URL": "",
             "SECRETS__ENCRYPTION_KEY": "",
             "LOG__LEVEL": "debug",
-            "DELIVERY__PROXY_URL": life.proxy_url,
             "DELIVERY__RETRY_DELAYS_S": "1",
+            "TRACING__ENDPOINT": collector.endpoint,
+            "CONFIG": str(life.config),
         }
-        async with daemons("", data_dir, **settings) as house:
+        async with daemons("", data_dir, credential, **settings) as house:
             daemon = await house.start()
             home = find_home(data_dir)
             url = home.url(home.kept_port())
@@ -277,20 +233,28 @@ async def test_no_secret_is_left_behind(data_dir: Path) -> None:
             search.known["encryption key"] = (data_dir / "encryption.key").read_text().strip()
             search.known["API key"] = (await life.command("key", "create")).out.strip()
             await _use(life, daemon)
+            await _look(life, daemon)
             await life.dump(url)
             await _administer(life, url)
             search.known["new encryption key"] = (data_dir / "encryption.key").read_text().strip()
             await life.ask(daemon, "GET", "/v1/webhooks")  # under the new key
+            await _sign(life)
+            await _reload(life, daemon)
             for page in ("/metrics", "/livez", "/readyz"):
                 await life.page(daemon, page)
             life.processes()
             await life.dump(url)
             daemon.terminate()
             assert 0 == await daemon.ended(), daemon.last_words()
-            assert [] == daemon.complaints()
-    life.files()
+            assert [] == [one for one in daemon.complaints() if REFUSED not in one]
+        search.texts["traces"] = collector.text.encode()
+        assert b"attempt sensor.offline" in search.texts["traces"]
+    life.files(cluster=True)
     assert {"file daemon-1.log", "file postgres.log"} <= search.texts.keys()
+    log = [text for name, text in search.texts.items() if "/pg_wal/0" in name]
+    assert any(NO_SECRET.encode() in text for text in log), "what PostgreSQL wrote to its log is searched"
     assert {
+        "session of the dashboard",
         "given secret",
         "rotated secret",
         "API key",
@@ -306,8 +270,12 @@ async def test_the_proxys_trouble_costs_no_attempt(data_dir: Path, what: str) ->
         {"proxy password": planted(), "given secret": planted(), "header's credential": planted()}
     )
     credentials = "egress:" + (search.known["proxy password"] if what == "away" else "another one")
-    async with Receiver() as receiver, EgressProxy(credentials=credentials) as proxy:
-        life = Life(data_dir, receiver, proxy, search)
+    async with (
+        Receiver() as receiver,
+        EgressProxy(credentials=credentials) as proxy,
+        aiohttp.ClientSession() as visitor,
+    ):
+        life = Life(data_dir, receiver, proxy, search, visitor)
         settings = {"DATABASE__URL": "", "SECRETS__ENCRYPTION_KEY": "", "DELIVERY__PROXY_URL": life.proxy_url}
         async with daemons("", data_dir, **settings) as house:
             daemon = await house.start()
