@@ -1,12 +1,14 @@
 """Whose certificates are trusted: the system's authorities, or a webhook's own. Always verified.
 
 There is no way here to leave the verification out: both kinds of context demand a certificate, check the
-name in it, and speak TLS 1.2 at least.
+name in it, and speak TLS 1.2 at least. Nor is there one to have the keys of sessions written down: they are
+what `ssl.create_default_context` makes, but for its ear for `SSLKEYLOGFILE`.
 """
 
 from __future__ import annotations
 
 import ssl
+import sys
 from typing import Final
 
 from dispatcher.core.outcome import ErrorClass
@@ -20,7 +22,7 @@ class Trust:
     """Makes TLS contexts, one for each set of authorities, so that connections can be told apart by them."""
 
     def __init__(self) -> None:
-        self._system: Final = _verifying(ssl.create_default_context())
+        self._system: Final = _verifying()
         self._own: Final[dict[str, ssl.SSLContext]] = {}
 
     def context(self, ca_certificates: str = "") -> ssl.SSLContext:
@@ -34,7 +36,7 @@ class Trust:
         if kept is not None:
             return kept
         try:
-            context = _verifying(ssl.create_default_context(cadata=ca_certificates))
+            context = _verifying(ca_certificates)
         except (ssl.SSLError, ValueError) as error:
             message = f"the webhook's ca_certificates cannot be used: {error}"
             raise SendError(ErrorClass.TLS, message) from None
@@ -46,10 +48,17 @@ class Trust:
         return context
 
 
-def _verifying(context: ssl.SSLContext) -> ssl.SSLContext:
+def _verifying(ca_certificates: str = "") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca_certificates:
+        context.load_verify_locations(cadata=ca_certificates)
+    else:
+        context.load_default_certs()
+    if sys.version_info >= (3, 13):
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     resume_sessions(context)
     if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
-        raise RuntimeError("Python's default TLS context verifies nothing")
+        raise RuntimeError("Python's TLS context for clients verifies nothing")
     return context

@@ -171,6 +171,22 @@ async def test_the_sender_refuses_what_is_closed_and_asks_for_what_is_open() -> 
                     assert [f"{shown}:80"] == proxy.asked[before:], host
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+async def test_the_sender_connects_to_nothing_that_is_closed(*, by_name: bool) -> None:
+    """The closed edges without a proxy, literally and by names; the open ones would leave this host."""
+    closed = [address for address in EDGES if expected_closed(address)]
+    assert len(closed) > len(EDGES) // 3
+    async with HttpSender(
+        STRICT, lookup=lambda host: [str(closed[int(host[4:].partition(".")[0])])]
+    ) as sender:
+        for number, address in enumerate(closed):
+            for host in [f"edge{number}.test"] if by_name else notations(address):
+                async with asyncio.timeout(10):
+                    outcome = await sender.send(message(f"http://{host}/"))
+                assert ErrorClass.BLOCKED_ADDRESS is error_class(outcome), host
+                assert outcome.timings.connect_ms is None, host
+
+
 async def test_the_sender_judges_what_names_lead_to() -> None:
     """The same by names: every edge, given by the resolution of a name."""
     async with (

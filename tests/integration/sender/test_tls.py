@@ -51,6 +51,24 @@ async def test_trusted_certificate(authority: Authority) -> None:
     assert receiver.connections == 1
 
 
+async def test_session_keys_are_written_nowhere(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SSLKEYLOGFILE`, left behind in the environment by somebody who debugged, opens nobody's traffic."""
+    keys = tmp_path / "keys"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
+    pem = authority.file.read_text()
+    async with (
+        Receiver(ssl_context=authority.server("hook.test")) as receiver,
+        HttpSender(LOCAL, lookup=HOOK) as sender,
+    ):
+        for certificates in ("", pem):
+            sent = message(receiver.url(host="hook.test"))
+            outcome = await sender.send(msgspec.structs.replace(sent, ca_certificates=certificates))
+            assert error_class(outcome) is None
+    assert not keys.exists()
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_session_is_resumed(authority: Authority, version: ssl.TLSVersion) -> None:
     """The next connection to a host goes on with the session of the one before, under the same trust."""
