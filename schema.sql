@@ -526,6 +526,14 @@ select protect_append_only(name::regclass) from unnest(array[
     'rebase', 'incarnation', 'recovery', 'recovery_progress'
 ]) as name;
 
+-- Lets the outbox's ids go on far beyond those given so far; returns the last one skipped. Called where the server's
+-- history branched off: ids given in what was lost are known to receivers, as part of delivery ids.
+create function skip_outbox_ids() returns bigint
+    language sql security definer set search_path = pg_catalog, public, pg_temp as $$
+    select setval(name, coalesce(pg_sequence_last_value(name), 0) + 1000000000)
+      from (select pg_get_serial_sequence('public.outbox', 'id')::regclass as name) s
+$$;
+
 -- ---------------------------------------------------------------------------------------------------
 -- Partitions
 -- ---------------------------------------------------------------------------------------------------
@@ -917,9 +925,10 @@ begin
         grant delete on organization_network to dispatcher_daemon;
         grant usage on all sequences in schema public to dispatcher_daemon;
         grant execute on function create_partitions(date, date), drop_oldest_month(date) to dispatcher_daemon;
+        grant execute on function skip_outbox_ids() to dispatcher_daemon;
     end if;
 end $$;
-revoke all on function create_partitions(date, date), drop_oldest_month(date), grant_roles() from public;
+revoke all on function create_partitions(date, date), drop_oldest_month(date), skip_outbox_ids(), grant_roles() from public;
 
 insert into installation (schema_version, compatible_from) values (1, 1);
 select create_partitions(current_date - 31, (current_date + interval '13 months')::date);

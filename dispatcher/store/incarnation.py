@@ -34,10 +34,13 @@ class Branch(msgspec.Struct, frozen=True):
 async def enter(statements: Statements, run_id: RunId, *, acknowledged: bool = False) -> Branch | None:
     """Remember that the run works in this copy; give the branch that nobody had noticed yet.
 
+    Where there is one, the outbox's ids go on beyond those that may have been given in what was lost.
     With `acknowledged` an operator takes the copy over, whichever it is.
     """
     row = await statements.fetchrow("incarnation_enter", run_id, acknowledged)
-    return None if row is None or row["before"] is None else Branch(**row)
+    if row is None or row["before"] is None:
+        return None
+    return Branch(row["before"], row["timeline"], row["noticed_at"], row["known_until"])
 
 
 async def unacknowledged(statements: Statements) -> Branch | None:

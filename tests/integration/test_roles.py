@@ -137,6 +137,7 @@ async def test_producer_does_nothing_else(producer: Login) -> None:
             "truncate outbox",
             "select create_partitions(current_date, current_date)",
             "select drop_oldest_month(current_date)",
+            "select skip_outbox_ids()",
             "select grant_roles()",
             "select nextval('outbox_id_seq')",
             "create table mine ()",
@@ -163,6 +164,12 @@ async def test_producer_cannot_bend_the_trigger(producer: Login) -> None:
     await connection.close()
 
 
+BRANCH_OFF = (
+    "insert into incarnation (id, run_id, database_oid, timeline, acknowledged)"
+    " select id + 1, run_id, database_oid, timeline + 1, false from incarnation"
+)
+
+
 async def test_daemon_does_its_work(database: Database, daemon: Login) -> None:
     """Everything that a run does, as a login that is no more than a member of dispatcher_daemon."""
     await require_schema(daemon.url)
@@ -176,6 +183,10 @@ async def test_daemon_does_its_work(database: Database, daemon: Login) -> None:
         assert not start.entered
         assert await enter(one.store.link("tail"), one.shared.run_id) is None, "nobody was elsewhere before"
         assert (await reader.newest_position()).entered
+        await one.connection.execute(BRANCH_OFF)
+        branch = await enter(one.store.link("tail"), one.shared.run_id)
+        assert branch is not None
+        assert 1 == branch.before - branch.timeline
         page = await reader.read(start.position, start.day, 10)
         assert ["e0", "e1", "e2"] == [json.loads(row.data_text)["event_id"] for row in page.rows]
         assert [] == await one.shared.registry.refresh()

@@ -19,7 +19,8 @@ select here.system_identifier as system_id_here, current_date as today,
   left join lateral (select outbox_id from rebase order by id desc limit 1) r on true;
 
 -- incarnation_enter: run $1 goes on in this copy of the database; the row, if it was not known or is acknowledged ($2) now
--- The first 8 digits of a file's name in the log are the timeline.
+-- The first 8 digits of a file's name in the log are the timeline. Where a run finds another one, ids are skipped that
+-- may have been given, and delivered, in what was lost.
 with held as materialized (
     select run_id from lease where run_id = $1 for key share
 ), last as (
@@ -40,7 +41,8 @@ with held as materialized (
         or ($2 and not last.acknowledged and last.id > 1)
     on conflict do nothing returning timeline, at, reaches
 )
-select last.timeline as before, entered.timeline, entered.at as noticed_at, entered.reaches as known_until
+select last.timeline as before, entered.timeline, entered.at as noticed_at, entered.reaches as known_until,
+       case when last.id is not null and not $2 then skip_outbox_ids() end as skipped_to
   from entered left join last on true;
 
 -- tail_snapshot: the present snapshot: unchanged means that nothing was committed anywhere
