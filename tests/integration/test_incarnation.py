@@ -186,3 +186,31 @@ async def test_a_promotion_is_told_and_goes_on_by_itself(data_dir: Path, tmp_pat
         assert (0, DONE) == (done.status, done.lines[-1]), done.err
         assert await branch(site) is None
         assert await site.clean()
+
+
+@pytest.mark.slow
+async def test_a_daemon_that_runs_on_notices_a_promotion(data_dir: Path, tmp_path: Path) -> None:
+    """Its server comes back without its last events: it says so, goes on, and sends what comes then."""
+    first, lost, new, moods = EVENTS[:3], EVENTS[3:6], EVENTS[6:8], Moods()
+    moods.mended = True
+    server = Server(data_dir)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(server.stop)
+        site = Site(await server.start(), tmp_path / "site")
+        assert 0 == (await site.dispatcher("migrate")).status
+        await moods.register(stack, site.url)
+        await server.save()
+        async with site.serving() as daemon:
+            await site.insert(first)
+            await site.settled()
+            await site.execute("select pg_create_restore_point('kept')")
+            await site.insert(lost)
+            await site.settled()
+            moods.forget()
+            await server.put_back()
+            await wait_for(lambda: site.value(PROMOTED), "it has recovered")
+            await daemon.says("history branched", before=1, timeline=2)
+            await site.insert(new)
+            await site.settled()
+            assert numbers(new) == sorted({seen.serial for seen in moods.well.seen} & set(numbers(new)))
+        assert await site.clean()
