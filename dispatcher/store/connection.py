@@ -3,7 +3,8 @@
 A `Link` is one connection that belongs to one loop. It connects when it is first used, and again after
 it broke; every failure that means "PostgreSQL is away" is raised as `DatabaseUnavailable`, and the loop
 that owns the link decides how long to wait. asyncpg runs one statement at a time on a connection; so
-does a link, and a second caller waits for its turn.
+does a link, and a second caller waits for its turn. When one link gets no answer in time, the others drop
+what they have not heard of since.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import abc
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, NamedTuple
@@ -22,6 +24,7 @@ from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import DatabaseUnavailable
 from dispatcher.store.away import unavailable, unavailable_when_away
 from dispatcher.store.queries import QUERIES
+from dispatcher.store.silence import Silence
 
 # The server closes dead peers' sessions by itself, which frees their locks.
 _SERVER_SETTINGS: Final = {
@@ -132,13 +135,22 @@ class Link(_OneAtATime):
     """One connection of one loop, opened on first use and again after it broke."""
 
     def __init__(
-        self, url: str, name: str, config: DatabaseConfig, settings: Mapping[str, str] = _NO_SETTINGS
+        self,
+        url: str,
+        name: str,
+        config: DatabaseConfig,
+        settings: Mapping[str, str] = _NO_SETTINGS,
+        *,
+        silence: Silence | None = None,
     ) -> None:
+        """Make it; `silence` is shared by the links that tell each other when nobody answers."""
         self._url = url
         self._name = name
         self._config = config
         self._settings = settings
+        self._silence = silence or Silence()
         self._connection: asyncpg.Connection | None = None
+        self._asked_at = self._heard_at = 0.0
         self._turn = asyncio.Lock()
 
     @property
@@ -157,25 +169,41 @@ class Link(_OneAtATime):
         """Wait for a turn and give the connection; every turn ends with `give_back`."""
         await self._turn.acquire()
         try:
-            return await self._connected(only)
+            connection = await self._connected(only)
         except BaseException:
             self._turn.release()
             raise
+        self._asked_at = time.monotonic()
+        return connection
 
     async def _connected(self, only: asyncpg.Connection | None) -> asyncpg.Connection:
         connection = self._connection
-        open_ = connection is not None and not connection.is_closed()
-        if only is not None and (connection is not only or not open_):
+        works = self._works(connection)
+        if only is not None and (connection is not only or not works):
             raise DatabaseUnavailable("the session has ended")
-        if not open_:
+        if not works:
+            if connection is not None:
+                connection.terminate()
+                self._connection = None
             connection = self._connection = await connect(
                 self._url, name=self._name, config=self._config, settings=self._settings
             )
+            self._heard_at = time.monotonic()
         return connection
+
+    def _works(self, connection: asyncpg.Connection | None) -> bool:
+        """Say whether a connection of ours is open, and may be expected to answer."""
+        return (
+            connection is not None and not connection.is_closed() and not self._silence.covers(self._heard_at)
+        )
 
     def give_back(self, connection: asyncpg.Connection, error: BaseException | None) -> None:
         """End a turn; raises `DatabaseUnavailable` when `error` says that PostgreSQL went away."""
         self._turn.release()
+        if error is None:
+            self._heard_at = time.monotonic()
+        elif isinstance(error, TimeoutError):
+            self._silence.kept(self._asked_at)
         away = None if error is None else unavailable(error)
         if away is not None or isinstance(error, asyncio.CancelledError):
             # Whether the statement was done is unknown, and so is the state of the session.
@@ -186,8 +214,7 @@ class Link(_OneAtATime):
 
     def holds(self, connection: asyncpg.Connection) -> bool:
         """Say whether this is the connection, and open."""
-        held = self._connection
-        return held is not None and held is connection and not held.is_closed()
+        return connection is self._connection and self._works(connection)
 
     async def session(self) -> Session:
         """Give the present connection as a session, connecting first if needed."""
@@ -254,12 +281,13 @@ class Database:
         self.url = url
         self._config = config
         self._links: list[Link] = []
+        self._silence = Silence()
         self._pool: asyncpg.Pool | None = None
         self._pool_turn = asyncio.Lock()
 
     def link(self, name: str, settings: Mapping[str, str] = _NO_SETTINGS) -> Link:
         """Give a dedicated connection to a loop, its session with `settings`; it opens on first use."""
-        link = Link(self.url, name, self._config, settings)
+        link = Link(self.url, name, self._config, settings, silence=self._silence)
         self._links.append(link)
         return link
 

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 RETRY_DELAYS_S: Final = "0.3,0.6,1.2"
 MOST_ATTEMPTS: Final = 4
 SETTLE_S: Final = 60.0
+_ARMED: Final = """
+    select a.pid from pg_locks l join pg_stat_activity a using (pid)
+     where a.application_name = 'dispatcher doorbell' and l.locktype = 'advisory'
+     group by a.pid having count(*) = 3
+"""
 
 
 class Harness:
@@ -130,6 +135,12 @@ class Harness:
             yield connection
         finally:
             await connection.close()
+
+    async def armed(self) -> int | None:
+        """Give the session that has armed the bells of all lanes; None while the daemon is not idle."""
+        async with self.connection() as connection:
+            pid: int | None = await connection.fetchval(_ARMED)
+            return pid
 
     async def history(self) -> History:
         """Read what the database says now."""

@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 HASTY = {"DATABASE__STATEMENT_TIMEOUT_S": "3", "DATABASE__CONNECT_TIMEOUT_S": "2"}
 UNASKED_S = DatabaseConfig().statement_timeout_s / 2  # sooner than any statement is given up by itself
 RUNG = 'dispatcher_tail_wakeups_total{source="doorbell"}'
-ARMED = """
-    select a.pid from pg_locks l join pg_stat_activity a using (pid)
-     where a.application_name = 'dispatcher doorbell' and l.locktype = 'advisory'
-     group by a.pid having count(*) = 3
-"""
 CHANGES = {"database away", "database back"}
 RENEWED = """
     select exists (select from pg_stat_activity
@@ -139,13 +134,6 @@ def away_once(daemon: Daemon, loop: str) -> None:
     assert [("database away", loop), ("database back", None)] == said
 
 
-async def armed(world: Harness) -> int | None:
-    """Give the session that has armed every lane's bell, None while there is none."""
-    async with world.connection() as connection:
-        pid: int | None = await connection.fetchval(ARMED)
-        return pid
-
-
 async def renewed(world: Harness) -> bool:
     """Say whether a lease was renewed by the connection that is there for it."""
     async with world.connection() as connection:
@@ -157,7 +145,7 @@ async def test_nobody_hears_the_bell(data_dir: Path, tmp_path: Path) -> None:
     events = real_events("comcat_updates.jsonl")
     async with connected(data_dir, tmp_path, seed=23) as (world, cable, house):
         daemon = await house.start()
-        first = await eventually(partial(armed, world), "every bell is armed", UNASKED_S)
+        first = await eventually(world.armed, "every bell is armed", UNASKED_S)
         cable.forget("dispatcher doorbell")
         rung = await daemon.metric(RUNG)
         async with world.producing(events[:20], pause_s=0, producers=1, to_the_end=True):
@@ -168,7 +156,7 @@ async def test_nobody_hears_the_bell(data_dir: Path, tmp_path: Path) -> None:
         cable.restore()  # PostgreSQL learns that its session is over, which lets go of the locks
 
         async def armed_anew() -> bool:
-            return await armed(world) not in {None, first}
+            return await world.armed() not in {None, first}
 
         await eventually(armed_anew, "every bell is armed by another session", UNASKED_S)
         rung = await daemon.metric(RUNG)

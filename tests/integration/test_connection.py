@@ -168,7 +168,7 @@ async def test_network_that_dies_while_the_schema_is_looked_at(database: Databas
     await watcher.close()
 
 
-async def outcome(doing: Awaitable[None]) -> Exception | None:
+async def outcome(doing: Awaitable[object]) -> Exception | None:
     """Give the error that something ends with."""
     try:
         await doing
@@ -256,3 +256,25 @@ async def test_a_session_is_one_connection(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable, match="session has ended"):
         await session.fetchrow("database_clock")
     await store.close()
+
+
+async def test_what_was_not_heard_of_since_is_made_anew(database: Database) -> None:
+    """One statement without an answer makes each idle connection suspect, save those that answered later."""
+    async with Cable(database.url) as cable:
+        store = Store(cable.url, DatabaseConfig(statement_timeout_s=0.5))
+        silent, idle, busy = (store.link(name) for name in ("silent", "idle", "busy"))
+        for link in (silent, idle, busy):
+            assert await link.fetchrow("database_clock")
+        session = await idle.session()
+        before = await sessions(database, "dispatcher busy")
+        cable.forget("dispatcher silent")
+        cable.forget("dispatcher idle")
+        asking = asyncio.create_task(outcome(silent.fetchrow("database_clock")))
+        assert await busy.fetchrow("database_clock")
+        assert isinstance(await asking, DatabaseUnavailable)
+
+        assert session.ended
+        assert await idle.fetchrow("database_clock"), "it is not waited for in vain"
+        assert await busy.fetchrow("database_clock")
+        assert before == await sessions(database, "dispatcher busy")
+        await store.close()
