@@ -9,7 +9,7 @@ from typing import Final
 from dispatcher.core.pending import TAILED, Lane
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.recorder import Recorder
-from dispatcher.daemon.retries import BEGINNING, Retries
+from dispatcher.daemon.retries import Retries
 from dispatcher.daemon.shared import Shared
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.ledger import Ledger
@@ -69,6 +69,5 @@ class Checkpoints:
         low = min(self._retries.low(), self._waiting.claimed_since(), self._recorder.due_since())
         written = self._written.get(Lane.RETRY)
         if not isinstance(written, dt.datetime) or not written <= low <= written + _RETRIES_EVERY:
-            microseconds = (low - BEGINNING) // dt.timedelta(microseconds=1)
-            await self._ledger.checkpoint(Lane.RETRY, max(1, microseconds), [])
+            await self._recorder.search_from(low)
             self._written[Lane.RETRY] = low

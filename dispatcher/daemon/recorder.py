@@ -4,6 +4,9 @@ How this works. Facts gather while a write is under way; when it is over, all th
 most 1,000 rows, after lingering a few milliseconds so that a steady flow shares commits. A write whose answer
 was lost is repeated with the same keys and absorbed. Whoever puts a fact waits while too many are waiting, so
 an outage of the database holds the senders, not memory.
+
+A restart looks for what is due from a checkpoint's time on. Our clock may be behind that, put back or not the
+one of the last run: then the checkpoint is put back first, so that nothing is due where nobody looks.
 """
 
 from __future__ import annotations
@@ -13,14 +16,15 @@ import datetime as dt
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
 
 from dispatcher.core.errors import DatabaseUnavailable, UnwritableFact
-from dispatcher.core.pending import Pending
-from dispatcher.daemon.shared import Shared, utc_now
+from dispatcher.core.pending import Lane, Pending
+from dispatcher.daemon.shared import BEGINNING, Shared, utc_now
 from dispatcher.store.connection import Link
 from dispatcher.store.ledger import Appender, FactRow, Ledger, MonthGone, Unappendable
 
@@ -47,6 +51,22 @@ class Recorder:
         self._empty = asyncio.Event()
         self._empty.set()
         self._encoder = msgspec.json.Encoder()
+        self._searched_from = BEGINNING
+
+    async def begin(self, searched_from: dt.datetime) -> None:
+        """Take over from where on the last run lets a restart look; before anything is recorded."""
+        self._searched_from = searched_from
+        await self._reach_back(utc_now())
+
+    async def search_from(self, low: dt.datetime) -> None:
+        """Write down that a restart need not look for what was due before `low`."""
+        self._searched_from = low
+        microseconds = (low - BEGINNING) // dt.timedelta(microseconds=1)
+        await self._ledger.checkpoint(Lane.RETRY, max(1, microseconds), [])
+
+    async def _reach_back(self, due_at: dt.datetime) -> None:
+        if due_at < self._searched_from:
+            await self._outage.patiently("recorder", partial(self.search_from, due_at))
 
     async def put(self, fact: FactRow, pending: Pending | None) -> None:
         """Hand over a fact; once it is durable, `pending` is settled (None: another fact of it follows)."""
@@ -83,6 +103,8 @@ class Recorder:
             count = min(len(self._waiting), BATCH_ROWS)
             batch = [self._waiting[index] for index in range(count)]
             started = time.perf_counter()
+            due = (fact.next_attempt_at for _, fact in batch)
+            await self._reach_back(min((at for at in due if at is not None), default=self._searched_from))
             await self._append([fact for _, fact in batch])
             self._metrics.flush_s.observe(time.perf_counter() - started)
             self._metrics.facts_recorded.inc(count)

@@ -18,8 +18,8 @@ import structlog
 
 from dispatcher.core.ids import RunId
 from dispatcher.core.pending import TAILED, Lane
-from dispatcher.daemon.retries import BEGINNING, Retries
-from dispatcher.daemon.shared import Shared, utc_now
+from dispatcher.daemon.retries import Retries
+from dispatcher.daemon.shared import BEGINNING, Shared, utc_now
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.backlog import Backlog, MessageRef
 
@@ -81,11 +81,14 @@ class Rescuer:
     async def _interrupt(self, page: Sequence[MessageRef]) -> None:
         await self._backlog.interrupt_deliveries(self._run_id, self._dead, page, utc_now())
 
-    async def _low(self) -> dt.datetime:
-        """Give the time up to which everything that was due had been attempted."""
+    async def low(self) -> dt.datetime:
+        """Give the time up to which everything that was due had been attempted, by the last run's clock."""
         low_us, _ = await self._outage.patiently("rescue", lambda: self._backlog.checkpoint(Lane.RETRY))
-        # A clock that was set back since must not hide what becomes due now.
-        return min(BEGINNING + dt.timedelta(microseconds=low_us), utc_now())
+        return BEGINNING + dt.timedelta(microseconds=low_us)
+
+    async def _low(self) -> dt.datetime:
+        """Give the same; a clock that was set back since must not hide what becomes due now."""
+        return min(await self.low(), utc_now())
 
     async def run(self, last_batches: Mapping[Lane, int]) -> None:
         """Let everything wait that is open in batches up to those given; `interrupt` came before."""

@@ -24,7 +24,7 @@ from dispatcher.core.ids import OutboxId, WebhookId
 from dispatcher.core.lanes import Admission
 from dispatcher.core.pending import TAILED, Lane, Payload, Pending
 from dispatcher.daemon.setback import Setback
-from dispatcher.daemon.shared import Shared, utc_now
+from dispatcher.daemon.shared import BEGINNING, Shared, utc_now
 from dispatcher.store.backlog import Backlog, DueRow
 from dispatcher.store.ledger import Ledger
 from dispatcher.store.registry import Webhook
@@ -40,7 +40,6 @@ _LATE_S: Final = 15.0
 # cost more than the retries (1.1 ms of CPU each at 200 a second).
 _GATHER_S: Final = 0.25
 _NEVER: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
-BEGINNING: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # before anything was due
 
 
 class _Cursor(NamedTuple):

@@ -128,6 +128,7 @@ class Run:
                 self._attempts.begin(group)
                 holding = group.create_task(self._tenure.run())
                 await self._outage.patiently("registry", self.registry.refresh)
+                await self.recorder.begin(await self._rescuer.low())
                 last_batches = await self._source.begin(await self._rescuer.begin())
                 await self._outage.patiently("order", self._expect_retries)
                 recording = group.create_task(self.recorder.run())

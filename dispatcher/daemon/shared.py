@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dispatcher.core.ordering import Order
 
@@ -83,6 +83,9 @@ class Shared:
     def metrics(self) -> Metrics:
         """The process's metrics."""
         return self.process.metrics
+
+
+BEGINNING: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # before anything was due
 
 
 def utc_now() -> dt.datetime:

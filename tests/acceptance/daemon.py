@@ -200,8 +200,8 @@ class Daemons:
         self._session = session
         self.all: list[Daemon] = []
 
-    async def start(self, *, wait: bool = True) -> Daemon:
-        """Start one more; returns when it is ready, unless told not to wait."""
+    async def start(self, environ: Mapping[str, str] | None = None, *, wait: bool = True) -> Daemon:
+        """Start one more, with `environ` besides; returns when it is ready, unless told not to wait."""
         log_path = self._directory / f"daemon-{len(self.all) + 1}.log"
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -210,7 +210,7 @@ class Daemons:
                 stdout=log,
                 stderr=log,
                 cwd=self._launch.cwd,
-                env=self._environ,
+                env={**self._environ, **(environ or {})},
             )
         daemon = Daemon(process, log_path, self._session)
         self.all.append(daemon)

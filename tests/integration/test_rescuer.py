@@ -13,7 +13,8 @@ from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.pending import Lane
 from dispatcher.daemon.progress import Progress
 from dispatcher.daemon.rescuer import Rescuer
-from dispatcher.daemon.retries import BEGINNING, Retries
+from dispatcher.daemon.retries import Retries
+from dispatcher.daemon.shared import BEGINNING
 from dispatcher.daemon.waiting import Waiting
 from dispatcher.store.redelivery import redeliver
 from tests.parts import Parts, attempted, failed, insert, new_webhook, parts

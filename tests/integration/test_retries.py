@@ -15,7 +15,8 @@ from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.lanes import Admission
 from dispatcher.core.outcome import ErrorClass, NoAnswer, Timings
 from dispatcher.core.pending import Lane, Payload, Pending
-from dispatcher.daemon.retries import BEGINNING, Retries
+from dispatcher.daemon.retries import Retries
+from dispatcher.daemon.shared import BEGINNING
 from dispatcher.store.backlog import Backlog, DueRow
 from dispatcher.store.ledger import FactRow, cancelled
 from dispatcher.store.redelivery import redeliver
