@@ -12,6 +12,7 @@ import asyncpg
 from dispatcher.store.embedded.home import find_home
 from dispatcher.store.embedded.leftovers import processes_in
 from dispatcher.store.schema import migrate
+from tests.acceptance.waiting import eventually
 from tests.embedded import UNSYNCED, postmaster, server_in
 from tests.postgres import wait_for
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ROLE: Final = "daemon_of_the_test"  # as operators run it: no superuser, so that limits hold
 OTHERS: Final = "others_of_the_test"
 PASSWORD: Final = "a password"
+RECOVERY_S: Final = 60.0
 _CUT_HALF: Final = f"""
     select pg_terminate_backend(pid)
       from (select pid, row_number() over (order by pid) as nth from pg_stat_activity
@@ -53,6 +55,22 @@ class Server:
         os.kill(postmaster(self._data_dir), signal.SIGQUIT)
         await wait_for(lambda: not processes_in(cluster), "every process of PostgreSQL has ended")
         await self._server.stop()
+
+    async def recover(self) -> None:
+        """Wait until it answers again; starts it if it had to give up, as its supervisor would."""
+        cluster = find_home(self._data_dir).cluster
+
+        async def answers() -> bool:
+            if not processes_in(cluster):
+                await self._server.stop()
+                await self.start()
+            try:
+                await self.execute("select 1")
+            except (OSError, asyncpg.PostgresError):
+                return False
+            return True
+
+        await eventually(answers, "PostgreSQL answers again", RECOVERY_S)
 
     def freeze(self) -> None:
         """Stop the clock for all of its processes: connections stay open, nothing answers."""
