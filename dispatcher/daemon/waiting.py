@@ -104,9 +104,11 @@ class Waiting:
         progress: Progress,
         *,
         look_at_all_s: float = _LOOK_AT_ALL_S,
+        gather_s: float = _GATHER_S,
     ) -> None:
         """Make it; a wake-up is a hint, and every so often it looks at everybody who waits."""
         self._look_at_all_s = look_at_all_s
+        self._gather_s = gather_s
         self._backlog = backlog
         self._ledger = ledger
         self._progress = progress
@@ -248,7 +250,7 @@ class Waiting:
                 for (lane, webhook_id), entry in self._entries.items():
                     if not entry.outstanding:
                         self._turns[lane].add(webhook_id)
-            await asyncio.sleep(_GATHER_S)
+            await asyncio.sleep(self._gather_s)
             self._wake.clear()
             for lane in TAILED:
                 await self._serve_lane(lane)
