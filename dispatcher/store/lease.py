@@ -25,7 +25,7 @@ from dispatcher.store.away import unavailable_when_away
 from dispatcher.store.connection import Link
 from dispatcher.store.queries import QUERIES
 
-TERM_S: Final = 8.0  # takeover after a power loss: this and a second
+TERM_S: Final = 7.0  # takeover after a power loss: this, and what the next run takes to begin
 RENEW_EVERY_S: Final = 2.0
 _MARGIN_S: Final = 1.0  # the holder stops trusting itself this long before the database does
 # A renewal takes a millisecond: after so long its connection may be dead, and there is time for another one.
