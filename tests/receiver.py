@@ -72,6 +72,10 @@ class Exchange:
         self.writer.transport.abort()
         self.keep = False
 
+    def half_close(self) -> None:
+        """Say that nothing more will be sent (FIN), and keep the other direction open."""
+        self.writer.write_eof()
+
     def close(self) -> None:
         """End the connection politely."""
         self.writer.close()
@@ -182,6 +186,16 @@ def reset() -> Behaviour:
 
     async def behave(exchange: Exchange) -> None:
         exchange.reset()
+
+    return behave
+
+
+def half_close(*, then: Behaviour | None = None) -> Behaviour:
+    """Send no more, and hold the other direction open until the other side goes away."""
+
+    async def behave(exchange: Exchange) -> None:
+        exchange.half_close()
+        await (then or hang())(exchange)
 
     return behave
 

@@ -1,8 +1,8 @@
 """Whose certificates are trusted: the system's authorities, or a webhook's own. Always verified.
 
 There is no way here to leave the verification out: both kinds of context demand a certificate, check the
-name in it, and speak TLS 1.2 at least. Nor is there one to have the keys of sessions written down: they are
-what `ssl.create_default_context` makes, but for its ear for `SSLKEYLOGFILE`.
+names in its subjectAltName, and speak TLS 1.2 at least. Nor is there one to have the keys of sessions written
+down: they are what `ssl.create_default_context` makes, but for its ear for `SSLKEYLOGFILE`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def _verifying(ca_certificates: str = "") -> ssl.SSLContext:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.hostname_checks_common_name = False  # names stand in subjectAltName alone (RFC 9525, 6.3)
     resume_sessions(context)
     if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
         raise RuntimeError("Python's TLS context for clients verifies nothing")

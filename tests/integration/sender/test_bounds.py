@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, error_class
 from dispatcher.sender import HttpSender
+from tests.bombs import deflate_bomb, gzip_bomb
 from tests.receiver import (
     Behaviour,
     Exchange,
@@ -22,6 +25,9 @@ from tests.receiver import (
     stall,
 )
 from tests.sending import HASTY, LOCAL, message, outcome_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(
@@ -124,6 +130,28 @@ async def test_endless_body(head: bytes) -> None:
         assert receiver.sent_bytes < 16_000_000  # the kernel's buffers, at the most
 
 
+@pytest.mark.parametrize("mebibytes", [32, 1024], ids=["read whole", "a gibibyte"])
+@pytest.mark.parametrize(
+    ("coding", "make", "window_bits"), [("gzip", gzip_bomb, 31), ("deflate", deflate_bomb, 15)]
+)
+async def test_compressed_body_is_kept_as_it_came(
+    coding: str, make: Callable[[int], bytes], window_bits: int, mebibytes: int
+) -> None:
+    """Nothing is inflated: what is kept are the first bytes on the wire, and bounds are those of the wire."""
+    bomb = make(mebibytes)
+    whole = len(bomb) <= LOCAL.max_response_bytes
+    bombing = answer(200, [("Content-Encoding", coding)], bomb)
+    async with Receiver([bombing, answer()]) as receiver, HttpSender(LOCAL) as sender:
+        outcome = await sender.send(message(receiver.url()))
+        assert isinstance(outcome, Answered)
+        assert bomb[: LOCAL.keep_response_bytes] == outcome.body
+        assert outcome.body_truncated is True
+        assert error_class(await sender.send(message(receiver.url()))) is None
+        assert (1 if whole else 2) == receiver.connections
+    inflated = zlib.decompressobj(window_bits).decompress(outcome.body)
+    assert len(inflated) > 500 * len(outcome.body), "a true bomb"
+
+
 async def test_long_body_is_not_read_further_than_its_bound() -> None:
     """Once the bound is passed, nothing more is waited for."""
     start = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"y" * (LOCAL.max_response_bytes + 1)
@@ -187,6 +215,22 @@ async def test_informational_answers_before_the_final_one() -> None:
     outcome = await outcome_of(interim(5, then=answer(201)))
     assert isinstance(outcome, Answered)
     assert outcome.status == 201
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [((), None), ((("Link", "</style.css>; rel=preload"),), ErrorClass.INFORMATIONAL_ONLY)],
+    ids=["25 kilobytes", "60 kilobytes"],
+)
+async def test_a_thousand_informational_answers(
+    headers: tuple[tuple[str, str], ...], expected: ErrorClass | None
+) -> None:
+    """It is their bytes that are bounded, not their number: 32 KiB with the final answer's header."""
+    thousand = response(103, headers) * 1000
+    outcome = await outcome_of(raw(thousand, then=answer(200, [("X-Last", "yes")])))
+    assert error_class(outcome) is expected
+    if isinstance(outcome, Answered):
+        assert (("X-Last", "yes"), ("Content-Length", "0")) == outcome.headers
 
 
 @pytest.mark.parametrize("headers", [b"", b"Upgrade: websocket\r\nConnection: upgrade\r\n"])
