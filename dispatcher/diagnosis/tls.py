@@ -13,6 +13,7 @@ from dispatcher.core.outcome import ErrorClass
 from dispatcher.diagnosis.advice import BY_CLASS
 from dispatcher.diagnosis.finding import Finding, fail, ok, short_time, warn, words
 from dispatcher.sender.failure import SendError, tls_message
+from dispatcher.sender.lending import lent
 from dispatcher.sender.trust import Trust
 
 _SOON_DAYS: Final = 14  # a certificate that ends within this many days is worth a warning
@@ -41,9 +42,10 @@ async def examine_tls(sock: socket.socket, host: str, ca_certificates: str, time
 
 async def _handshake(sock: socket.socket, context: ssl.SSLContext, host: str) -> tuple[dt.datetime, str]:
     """Agree on TLS and give when the server's certificate ends, and TLS's version."""
-    _, writer = await asyncio.open_connection(
-        sock=sock, ssl=context, server_hostname=host, ssl_shutdown_timeout=_CLOSE_S
-    )
+    with lent(sock):
+        _, writer = await asyncio.open_connection(
+            sock=sock, ssl=context, server_hostname=host, ssl_shutdown_timeout=_CLOSE_S
+        )
     try:
         secured = writer.get_extra_info("ssl_object")
         ends = ssl.cert_time_to_seconds(secured.getpeercert()["notAfter"])

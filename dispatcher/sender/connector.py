@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -12,6 +11,7 @@ from dispatcher.core.outcome import ErrorClass, Timings
 from dispatcher.sender.answer import AnswerReader
 from dispatcher.sender.connection import ReceiverConnection
 from dispatcher.sender.failure import SendError, connect_error
+from dispatcher.sender.lending import lent
 from dispatcher.sender.pool import GOODBYE_S, Pool
 from dispatcher.sender.proxy import Proxy, Stage
 from dispatcher.sender.race import race
@@ -112,8 +112,7 @@ class Connector:
 
     async def _converse(self, sock: socket.socket, address: str, endpoint: Endpoint) -> ReceiverConnection:
         connection = self._connection(address, endpoint)
-        with contextlib.ExitStack() as undo:
-            undo.callback(sock.close)
+        with lent(sock):
             if endpoint.trust is not None:
                 await self._loop.create_connection(
                     lambda: connection,
@@ -124,7 +123,6 @@ class Connector:
                 )
             else:
                 await self._loop.create_connection(lambda: connection, sock=sock)
-            undo.pop_all()
         self._pool.opened(connection)
         return connection
 
