@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import msgspec
 import pytest
 
 from dispatcher.core.outcome import Answered, ErrorClass, NoAnswer, error_class
 from dispatcher.sender import HttpSender
+from tests.backlog import full_backlog
 from tests.receiver import (
     Behaviour,
     Exchange,
@@ -209,18 +209,10 @@ async def test_unreachable() -> None:
 
 async def test_connect_timeout() -> None:
     """A host that does not even accept is given up after the connect timeout."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        fillers = []
-        for _ in range(4):  # what the kernel accepts for a listener that never does
-            filler = socket.socket()
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
-            fillers.append(filler)
-        config = msgspec.structs.replace(LOCAL, connect_timeout_s=0.2)
+    config = msgspec.structs.replace(LOCAL, connect_timeout_s=0.2)
+    with full_backlog() as url:
         async with HttpSender(config) as sender, asyncio.timeout(LOCAL.connect_timeout_s):
-            outcome = await sender.send(message(f"http://127.0.0.1:{full.getsockname()[1]}/"))
-        for filler in fillers:
-            filler.close()
+            outcome = await sender.send(message(url))
     assert isinstance(outcome, NoAnswer)
     assert outcome.error is ErrorClass.CONNECT_TIMEOUT
     assert outcome.address == "127.0.0.1"
