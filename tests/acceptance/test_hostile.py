@@ -141,12 +141,13 @@ async def test_hostile_receivers(database: Database, tmp_path: Path) -> None:
         await daemon.says("leading")
         world = World(await stack.enter_async_context(client(database.url, daemon)), stack)
         prompt = ("prompt", "prompt with TLS")
-        for name, trusted in zip(prompt, (None, authority), strict=True):
-            await world.prompt(name, trusted, "sensor.offline", "event.detected")
         for attack in hostile:  # as many friends, for the comparison
             trusted = authority if attack.tls else None
             await world.prompt(f"friend of {attack.name}", trusted, "sensor.offline")
             await world.subscribe(attack.name, await start(attack, stack), "event.detected")
+        # After all others: their turn comes last.
+        for name, trusted in zip(prompt, (None, authority), strict=True):
+            await world.prompt(name, trusted, "sensor.offline", "event.detected")
         idle = sockets_of(daemon.pid)
         everybody = EVENTS * (len(prompt) + len(hostile))
         for _ in range(EVENTS):
