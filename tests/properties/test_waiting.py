@@ -25,7 +25,9 @@ async def played(seed: int, kind: Kind) -> Counter[str]:
     return world.seen
 
 
-@pytest.mark.parametrize("seed", range(60))
+# Of 300 seeds, 55 finds a hand-over that is not given up when something is marked, 296 a page that goes on
+# past what was marked meanwhile.
+@pytest.mark.parametrize("seed", [*range(40), 55, 128, 296])
 async def test_everything_is_sent_once_and_in_order(seed: int) -> None:
     """Whatever comes when: nothing is lost, sent twice, passed by a later one, or left in memory."""
     await played(seed, HANDING_OVER)
