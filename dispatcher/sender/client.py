@@ -68,12 +68,11 @@ class HttpSender:
             connection = self._pool.take(endpoint.origin)
             if connection is None:
                 connection = await self._connector.connect(endpoint)
-                if may_send is not None and not may_send():
-                    connection.fresh = None  # no request took this time
-                    self._pool.park(connection)
-                    return None
         except SendError as error:
             return NoAnswer(error.error, error.message, error.address, _NO_TIMINGS, error.own_fault)
+        if may_send is not None and not may_send():
+            self._pool.put_back(connection)
+            return None
         try:
             await connection.begin(request, deadline)
         except BaseException:

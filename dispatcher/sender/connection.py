@@ -138,6 +138,8 @@ class ReceiverConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to write."""
         self._transport = cast("asyncio.WriteTransport", transport)
+        # uvloop else writes at the end of the loop's turn, when all that starts in it is signed.
+        self._transport.set_write_buffer_limits(high=0)
         self._fd = transport.get_extra_info("socket").fileno()
         self.is_open = True
 

@@ -17,7 +17,7 @@ class Sender(Protocol):
     async def send(self, message: Message, may_send: Callable[[], bool] | None) -> Outcome | None:
         """Perform exactly one HTTP request and say what came of it.
 
-        `may_send` is asked once more where a connection had to be made first. If it says no then, nothing of
+        `may_send` is asked once more when all is ready, a connection made or not. If it says no, nothing of
         the request leaves: None.
 
         It never retries, and whatever a receiver or the network does is an `Outcome`. What is raised is

@@ -106,6 +106,15 @@ class Pool:
         self._keep_idle(connection, now)
         return True
 
+    def put_back(self, connection: ReceiverConnection) -> None:
+        """Keep a connection that was taken, or made, and on which nothing was sent after all."""
+        if connection.fresh is None:
+            connection.idle = True
+            self._keep_idle(connection, connection.idle_since)
+        else:
+            connection.fresh = None  # no request took this time
+            self.park(connection)
+
     def ready(self, origin: Origin, for_s: float) -> bool:
         """Say whether an idle connection of the origin will be kept for so long."""
         until = self._loop.time() + for_s

@@ -58,13 +58,16 @@ async def test_address_that_is_not_allowed_is_not_connected_to() -> None:
 
 
 async def test_nothing_leaves_once_it_may_not(sender: HttpSender) -> None:
-    """Who was frozen while connecting may have lost the lead: the connection stays for others."""
+    """Who was frozen may have lost the lead, on a new connection or a kept one: it stays for others."""
     async with Receiver(answer(200)) as receiver:
         assert await sender.send(message(receiver.url()), lambda: False) is None
         await wait_for(lambda: receiver.connections == 1, "the connection is accepted", WAIT_S)
         assert [] == receiver.requests
         assert isinstance(await sender.send(message(receiver.url()), lambda: True), Answered)
+        assert await sender.send(message(receiver.url()), lambda: False) is None
         assert (1, 1) == (receiver.connections, len(receiver.requests))
+        assert isinstance(await sender.send(message(receiver.url()), lambda: True), Answered)
+        assert (1, 2) == (receiver.connections, len(receiver.requests))
 
 
 async def test_no_other_connection_gives_way() -> None:
