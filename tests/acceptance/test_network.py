@@ -140,6 +140,7 @@ async def renewed(world: Harness) -> bool:
         return bool(await connection.fetchval(RENEWED))
 
 
+@pytest.mark.slow
 async def test_nobody_hears_the_bell(data_dir: Path, tmp_path: Path) -> None:
     """The connection that listens is dead, and it alone: alerts arrive all the same; then it rings again."""
     events = real_events("comcat_updates.jsonl")
