@@ -110,7 +110,7 @@ class Tail(_Section, frozen=True):
     page_rows: Count = 1000  # outbox rows per step
     chunk_deliveries: Count = 500  # an event for more webhooks is written in chunks, this many first
     busy_poll_ms: Milliseconds = 2.0  # while rows arrive
-    idle_poll_ms: Milliseconds = 100.0  # when none do; the doorbell rings in between
+    idle_poll_ms: Milliseconds = 100.0  # when none do, and somebody may not ring the doorbell
     idle_after_ms: Milliseconds = 50.0
 
 
