@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -29,13 +31,23 @@ def cpu_s(pid: int) -> float:
 def family_cpu_s(pid: int) -> float:
     """Give the CPU time of a process and of all its children, those that have ended included."""
     total = cpu_s(pid)
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text(encoding="ascii").split():
-            try:
-                total += cpu_s(int(child))
-            except FileNotFoundError:  # it ended just now, and counts from the next look on
-                continue
+    for child in _children(pid):
+        with contextlib.suppress(FileNotFoundError):  # it ended just now, and counts from the next look on
+            total += cpu_s(child)
     return total
+
+
+def confine_family(pid: int, to: Collection[int]) -> None:
+    """Let a process, its children and all that they start from now on run on these cores only."""
+    os.sched_setaffinity(pid, to)
+    for child in _children(pid):
+        with contextlib.suppress(ProcessLookupError):  # it ended just now
+            os.sched_setaffinity(child, to)
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for children in found for child in children.read_text(encoding="ascii").split()]
 
 
 def machine_name() -> str:
