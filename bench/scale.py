@@ -24,7 +24,7 @@ class Scale(msgspec.Struct, frozen=True):
 async def measure_growth(rounds: Rounds, say: Callable[[str], None]) -> Scale:
     """Measure a million pending by itself, to see what it costs and where."""
     async with running_site({}) as site:
-        growth = Growth(site, rounds.seconds)
+        growth = Growth(site, rounds)
         say("ten webhooks")
         await growth.begin()
         say("a million pending")
@@ -36,7 +36,7 @@ async def measure_storm(rounds: Rounds, say: Callable[[str], None]) -> Scale:
     """Measure alerts behind unread sensor rows; a dispatcher and a database for that alone."""
     async with running_site({}) as site:
         say("storm")
-        storm = Storm(site, rounds.events)
+        storm = Storm(site, rounds)
         await storm.run()
     behind = f"while the last alerts were measured, {storm.behind:,} sensor deliveries were unsent"
     return Scale(storm.figures(), [behind])
@@ -48,7 +48,7 @@ async def measure_scale(rounds: Rounds, say: Callable[[str], None]) -> Scale:
     The storm has a dispatcher and a database to itself: it is about 100,000 rows, not about a million more.
     """
     async with running_site({}) as site:
-        growth, bulkheads = Growth(site, rounds.seconds), Bulkheads(site, rounds.events)
+        growth, bulkheads = Growth(site, rounds), Bulkheads(site, rounds)
         wides = _wides(site)
         say("ten webhooks")
         await growth.begin()
