@@ -8,7 +8,8 @@ whatever the backlog; what finds no room stays in the database (`daemon/waiting.
     (room)   (queued)  (slot)   (slot free) (room free)
 
 Lanes go in order: alerts, other events, routine, retries, recoveries; a lower lane never takes the last slots
-or the last room, of all or of one webhook. Inside a lane webhooks take turns, so one with a long queue delays
+or the last room, of all or of one webhook, and starts nothing while an alert is about to come
+(`core/right_of_way.py`). Inside a lane webhooks take turns, so one with a long queue delays
 nobody; a webhook has at most `max_in_flight_per_webhook` requests under way, over all lanes.
 
 Slots and room are shared as switches share their buffers: a webhook may have half of what is free, so however
@@ -37,10 +38,12 @@ import msgspec
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.pending import TAILED, Lane, Pending
 from dispatcher.core.rate import Rates
+from dispatcher.core.right_of_way import RightOfWay
 from dispatcher.core.turns import Hosts, PutOff, Queue
 from dispatcher.core.window import Windows
 
 _ORDER: Final = tuple(Lane)  # iterating over an enumeration costs a microsecond
+_ALERTS: Final = (Lane.ALERT,)
 
 # The share of slots and of room up to which a lane may fill them.
 _SHARE: Final = {
@@ -88,6 +91,7 @@ class Lanes:
         self._attempts: dict[tuple[OutboxId, WebhookId], int] = {}  # the attempt that is held
         self._flying: dict[WebhookId, int] = {}
         self.rates = Rates()
+        self.right_of_way = RightOfWay()
         self._held_by_limited = 0
         self._bytes_by_limited = 0
         self.held = 0
@@ -172,7 +176,7 @@ class Lanes:
         if now_ns >= self.rates.next_ns:
             for webhook_id in self.rates.awake(now_ns):
                 self._list(webhook_id)
-        for lane in _ORDER:
+        for lane in _ORDER if now_ns >= self.right_of_way.until_ns else _ALERTS:
             free = self._slots[lane] - self.in_flight
             if free <= 0:
                 return None  # the lanes after this one may fill less

@@ -2,7 +2,7 @@
 
 One attempt is one request is one fact. A worker goes on taking as long as something may go, so there are as
 many tasks as requests under way and none for what waits. One timer stands for all that wait for a token of
-their rate limits.
+their rate limits, or for alerts that have the right of way.
 """
 
 from __future__ import annotations
@@ -104,15 +104,17 @@ class Attempts:
         now_ns = time.monotonic_ns()
         pending = self._lanes.take(now_ns)
         next_ns = self._lanes.rates.next_ns
+        if pending is None and self._lanes.right_of_way.until_ns > now_ns:
+            next_ns = min(next_ns, self._lanes.right_of_way.until_ns)
         if next_ns < self._timer_ns:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_ns = next_ns
             wait_s = max(_LEAST_SLEEP_S, (next_ns - now_ns) / 1e9)
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._token_came)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._time_came)
         return pending
 
-    def _token_came(self) -> None:
+    def _time_came(self) -> None:
         self._timer, self._timer_ns = None, NEVER_NS
         self.pump()
 

@@ -1,8 +1,9 @@
-"""What a tail waits for before it writes: room in memory, and the events that revisions revise."""
+"""What a tail waits for: alerts on their way, room in memory, and the events that revisions revise."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -28,7 +29,13 @@ class Courtesy:
         self._lane = lane
         self._lanes = shared.lanes
         self._begun = shared.begun
+        self._right_of_way = shared.lanes.right_of_way
         self._before = [one for one in TAILED if one < lane]
+
+    async def give_way(self) -> None:
+        """Wait a little where an alert is on its way to its lane."""
+        if self._lane is not Lane.ALERT and time.monotonic_ns() < self._right_of_way.until_ns:
+            await asyncio.sleep(_COURTESY_S)
 
     async def breathe(self) -> None:
         """Wait for room as long as deliveries are being settled: cheaper than writing and reading back."""

@@ -28,6 +28,7 @@ class Doorbell:
     def __init__(self, shared: Shared) -> None:
         self._bells = tuple(Bell(lane, shared.process.config.tail) for lane in TAILED)
         self._outage = shared.outage
+        self._right_of_way = shared.lanes.right_of_way
         self._wakeups = shared.metrics.wakeups
         self._pulse = shared.pulse("doorbell", _LATE_S)
         self._look = asyncio.Event()
@@ -41,6 +42,8 @@ class Doorbell:
         elif payload in {"0", "1", "2"}:
             bell = self._bells[int(payload)]
             self._wakeups["doorbell"].inc()
+            if bell.lane is Lane.ALERT:
+                self._right_of_way.take(time.monotonic_ns())
             self._wake(bell)
             if bell.rung(time.monotonic()):
                 self._look.set()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -70,6 +71,8 @@ class Tailer:
         self._stopped = downstream.stopped
         self._doorbell = doorbell
         self._outage = shared.outage
+        self._right_of_way = shared.lanes.right_of_way
+        self._pushed = downstream.pushed
         self._metrics = shared.metrics.lanes[name]
         self._most_deliveries = _MOST_DELIVERIES[lane]
         self._page_rows = shared.process.config.tail.page_rows
@@ -120,9 +123,12 @@ class Tailer:
         """Follow the lane until cancelled."""
         while True:
             seen = self._doorbell.count
+            await self._courtesy.give_way()
             self._metrics.tail.begins()
             rows = await self._outage.patiently(self._name, self._step)
             self._metrics.tail.rests()
+            if self._lane is Lane.ALERT and self._right_of_way.give_back():
+                self._pushed()  # perhaps something else may go now
             if not rows:
                 await self._doorbell.rings(self._lane, seen)
                 continue
@@ -148,6 +154,8 @@ class Tailer:
             return 0
         self._day = page.day
         self._metrics.tail.found(page.rows[0].recorded_at)
+        if self._lane is Lane.ALERT:
+            self._right_of_way.take(time.monotonic_ns())
         await self._courtesy.breathe()
         await self._courtesy.let_detections_pass(self._session, page.rows)
         told = await self._registry.told_before(self._session, page.rows)

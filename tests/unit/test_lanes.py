@@ -72,6 +72,37 @@ def test_a_limited_webhook_waits_alone_and_its_alert_goes_first() -> None:
     assert full.take(1_000_000_000) is not None
 
 
+def test_nothing_but_alerts_starts_while_one_is_on_its_way() -> None:
+    """Until it stands in its lane: then it goes first, and everybody after it."""
+    full = lanes()
+    for event, lane in enumerate((Lane.EVENT, Lane.ROUTINE, Lane.RETRY, Lane.RECOVERY), start=1):
+        put(full, event, webhook=event, lane=lane)
+    full.right_of_way.take(0)
+    assert [] == take_all(full)
+    put(full, 9, webhook=9, lane=Lane.ALERT)
+    assert [9] == events(take_all(full))
+    put(full, 10, webhook=9, lane=Lane.ALERT)
+    assert full.right_of_way.give_back()
+    assert [10, 1, 2, 3, 4] == events(take_all(full))
+
+
+def test_an_alert_that_does_not_come_stops_nobody_for_long() -> None:
+    """The way is clear for 50 ms at most, however often it is rung for before it comes."""
+    full = lanes()
+    for event in (1, 2):
+        put(full, event)
+    full.right_of_way.take(0)
+    assert full.take(49_999_999) is None
+    assert [1] == events([one for one in [full.take(50_000_000)] if one])
+    full.right_of_way.take(60_000_000)
+    assert [2] == events([one for one in [full.take(60_000_000)] if one])
+    assert full.right_of_way.give_back()
+    assert not full.right_of_way.give_back()
+    put(full, 3)
+    full.right_of_way.take(70_000_000)
+    assert full.take(70_000_000) is None
+
+
 def test_what_was_not_sent_costs_no_token() -> None:
     """A delivery that ends without a request gives its token to the next one."""
     full = limited(0.1, 1)
