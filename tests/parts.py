@@ -20,8 +20,8 @@ from dispatcher.config import Config, Delivery
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.delivery import STEP, Kind, State, Trigger
 from dispatcher.core.ids import DeliveryIds, DeliveryKey, OutboxId, RunId, WebhookId
-from dispatcher.core.lanes import Lanes, Limits
-from dispatcher.core.pending import Lane, Pending
+from dispatcher.core.lanes import Admission, Lanes, Limits
+from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.core.sharing import Shard
 from dispatcher.core.snapshot import BEGINNING, Position
 from dispatcher.daemon.outage import Outage
@@ -52,6 +52,9 @@ DETECTED: Final = {
 _numbers = itertools.count(1)
 
 Event: TypeAlias = tuple[dt.date, OutboxId]
+
+# A body about an earthquake: what is about the same one leaves in order.
+ABOUT_ONE: Final = b'{"type":"event.detected","timestamp":"2026-11-22T00:00:00Z","data":{"event_id":"evt_1"}}'
 
 
 def detected(**changes: Any) -> str:
@@ -212,6 +215,12 @@ class Parts:
     def take_all(self) -> list[Pending]:
         """Take from the lanes whatever may go now."""
         return list(iter(partial(self.lanes.take, 0), None))
+
+    def bring(self, key: DeliveryKey, lane: Lane = Lane.ALERT) -> Pending | None:
+        """Admit a first attempt to send `ABOUT_ONE`; None where there is no room."""
+        if self.lanes.admit(lane, key, len(ABOUT_ONE)) is not Admission.ADMITTED:
+            return None
+        return Pending(key, lane, Payload("event.detected", ABOUT_ONE, dt.datetime.now(dt.UTC), test=False))
 
     def land(self, pending: Pending) -> None:
         """End an attempt and free its room, as the recorder does when its fact is durable."""

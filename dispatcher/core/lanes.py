@@ -22,6 +22,9 @@ A webhook with a rate limit needs a token besides (`core/rate.py`). While it has
 and takes no slot; when one comes it goes to the first lane in which something of it waits. It holds a few
 seconds' worth of room, and what it holds makes no lane crowded: others do not wait for it.
 
+Room can be full of what waits for a retry, where order is strict (`core/ordering.py`). So a retry that is
+awaited is admitted beyond the bounds, one of a webhook at a time.
+
 No loop, no clock: pure bookkeeping.
 """
 
@@ -39,7 +42,7 @@ from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.pending import TAILED, Lane, Pending
 from dispatcher.core.rate import Rates
 from dispatcher.core.right_of_way import RightOfWay
-from dispatcher.core.turns import Hosts, PutOff, Queue
+from dispatcher.core.turns import Host, Hosts, PutOff, Queue
 from dispatcher.core.window import Windows
 
 _ORDER: Final = tuple(Lane)  # iterating over an enumeration costs a microsecond
@@ -110,28 +113,23 @@ class Lanes:
         self._bytes_room = [int(limits.max_bytes * _SHARE[lane]) for lane in Lane]
         self.windows.least = _LEAST_ROUNDS * limits.max_in_flight_per_webhook
 
-    def admit(self, lane: Lane, key: DeliveryKey, body_bytes: int, attempt_no: int = 1) -> Admission:
-        """Reserve room for an attempt; what was admitted is either pushed or given up."""
+    def admit(
+        self, lane: Lane, key: DeliveryKey, body_bytes: int, attempt_no: int = 1, *, awaited: bool = False
+    ) -> Admission:
+        """Reserve room for an attempt; what was admitted is either pushed or given up.
+
+        `awaited`: what is held waits for it, so it finds room beyond the bounds, one of a webhook at a time.
+        """
         webhook_id = key.webhook_id
         held_attempt = self._attempts.get((key.outbox_id, webhook_id))
         if held_attempt is not None:
             return Admission.HELD if held_attempt == attempt_no else Admission.BUSY
-        # One delivery always fits, or a body larger than the bound would wait for ever.
-        if self.held and (
-            self.held >= self._room[lane] or self.held_bytes + body_bytes > self._bytes_room[lane]
-        ):
-            return Admission.FULL
         queue = self._queues[lane].get(webhook_id)
         host = self.hosts.of(webhook_id) if queue is None else queue.host
-        free_bytes = self._bytes_room[lane] - self.held_bytes
-        if not host.may_hold(self._room[lane] - self.held, free_bytes, body_bytes):
+        if not (awaited and queue is None) and not self._has_room_for(lane, webhook_id, host, body_bytes):
             return Admission.FULL
         if queue is None:
             queue = self._queues[lane][webhook_id] = Queue(webhook_id, host, self._turns[lane])
-        elif queue.held >= self._share_of_room(lane, webhook_id) or (
-            queue.held_bytes + body_bytes > free_bytes // 2
-        ):
-            return Admission.FULL
         self.hosts.hold(host, body_bytes)
         queue.held += 1
         queue.held_bytes += body_bytes
@@ -142,6 +140,19 @@ class Lanes:
             self._bytes_by_limited += body_bytes
         self._attempts[key.outbox_id, webhook_id] = attempt_no
         return Admission.ADMITTED
+
+    def _has_room_for(self, lane: Lane, webhook_id: WebhookId, host: Host, body_bytes: int) -> bool:
+        free, free_bytes = self._room[lane] - self.held, self._bytes_room[lane] - self.held_bytes
+        # One delivery always fits, or a body larger than the bound would wait for ever.
+        if self.held and (free <= 0 or body_bytes > free_bytes):
+            return False
+        if not host.may_hold(free, free_bytes, body_bytes):
+            return False
+        queue = self._queues[lane].get(webhook_id)
+        return queue is None or (
+            queue.held < self._share_of_room(lane, webhook_id)
+            and queue.held_bytes + body_bytes <= free_bytes // 2
+        )
 
     def give_up(self, lane: Lane, key: DeliveryKey, body_bytes: int) -> None:
         """Free the room of something admitted that was neither pushed nor sent."""
@@ -292,6 +303,10 @@ class Lanes:
         own = self._share_of_room(lane, webhook_id) - (queue.held if queue else 0)
         free = self._room[lane] - self.held
         return max(0, min(own, free, self.hosts.of(webhook_id).room(free)))
+
+    def holds(self, lane: Lane, webhook_id: WebhookId) -> bool:
+        """Say whether anything of a webhook is held in a lane."""
+        return webhook_id in self._queues[lane]
 
     def is_host_full(self, lane: Lane, webhook_id: WebhookId) -> bool:
         """Say whether all webhooks of a webhook's host together have the room that they may have."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import datetime as dt
 import heapq
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
@@ -58,6 +59,7 @@ class Order:
         self._ordering = ordering
         # One that is alone in its line, as nearly all are, stands for the line: that costs a microsecond.
         self._lines: dict[_Key, _Line | Pending] = {}
+        self._waiting: Counter[WebhookId] = Counter()
         self._expiries: list[tuple[dt.datetime, OutboxId, _Key]] = []
 
     def push(self, pending: Pending) -> None:
@@ -75,6 +77,7 @@ class Order:
             self._queue(pending)
         else:
             insort(line.waiting, pending, key=_place)
+            self._waiting[pending.key.webhook_id] += 1
 
     def settled(
         self, pending: Pending, due_at: dt.datetime | None, now: dt.datetime, *, postponed: bool = False
@@ -121,7 +124,11 @@ class Order:
         line = None if key is None else self._lines.get(key)
         if not isinstance(line, _Line) or not line.waiting or line.waiting[0].payload.type != event_type:
             return None
-        return line.waiting.pop(0)
+        return self._pop(line)
+
+    def holds_back(self, webhook_id: WebhookId) -> bool:
+        """Say whether something of a webhook waits here for something earlier."""
+        return webhook_id in self._waiting
 
     def expect(self, webhook_id: WebhookId, subject: str, outbox_id: OutboxId) -> None:
         """Note a retry to come of a webhook of strict order, which an earlier run put on the schedule."""
@@ -155,7 +162,7 @@ class Order:
     @property
     def waiting(self) -> int:
         """Count those that wait for their turn."""
-        return sum(len(line.waiting) for line in self._lines.values() if isinstance(line, _Line))
+        return self._waiting.total()
 
     def _line(self, key: _Key) -> _Line:
         found = self._lines.get(key)
@@ -166,10 +173,18 @@ class Order:
             line.out[found.key.outbox_id] = None
         return line
 
+    def _pop(self, line: _Line) -> Pending:
+        pending = line.waiting.pop(0)
+        webhook_id = pending.key.webhook_id
+        self._waiting[webhook_id] -= 1
+        if not self._waiting[webhook_id]:
+            del self._waiting[webhook_id]
+        return pending
+
     def _release(self, key: _Key, line: _Line) -> bool:
         released = False
         while line.waiting and line.may_go(line.waiting[0].key.outbox_id):
-            pending = line.waiting.pop(0)
+            pending = self._pop(line)
             line.out[pending.key.outbox_id] = None
             self._queue(pending)
             released = True

@@ -218,6 +218,9 @@ class Retries:
             room = min(_PAGE_ROWS, max(self._lanes.room_for(lane, waiter.webhook_id) for lane in TAILED))
         else:
             room = self._lanes.page_for(Lane.RETRY, waiter.webhook_id, _PAGE_ROWS)
+        awaited = room == 0 and self._is_awaited(waiter.webhook_id)
+        if awaited:
+            room = 1
         start = self._waiting[waiter]
         if room == 0:
             return
@@ -230,16 +233,22 @@ class Retries:
         admitted: list[tuple[Pending, dt.datetime]] = []
         stopped = False
         for row in rows:  # to the end of the page: its alerts may have room where others have none
-            stopped = not self._admit(row, admitted) or stopped
+            stopped = not self._admit(row, admitted, awaited=awaited) or stopped
             if not stopped:
                 self._waiting[waiter] = (row.due_at, row.key.outbox_id)
         if not stopped and len(rows) < room:
             del self._waiting[waiter]
         await self._push(admitted)
 
-    def _admit(self, row: DueRow, admitted: list[tuple[Pending, dt.datetime]]) -> bool:
+    def _is_awaited(self, webhook_id: WebhookId) -> bool:
+        """Say whether what is held waits for what is due: without it, none of that would ever leave."""
+        return self._order.holds_back(webhook_id) and not self._lanes.holds(Lane.RETRY, webhook_id)
+
+    def _admit(
+        self, row: DueRow, admitted: list[tuple[Pending, dt.datetime]], *, awaited: bool = False
+    ) -> bool:
         lane = _lane(row)
-        answer = self._lanes.admit(lane, row.key, len(row.body), row.attempt_no)
+        answer = self._lanes.admit(lane, row.key, len(row.body), row.attempt_no, awaited=awaited)
         if answer is Admission.ADMITTED:
             payload = Payload(row.type, row.body, row.recorded_at, row.traceparent, test=row.test)
             pending = Pending(

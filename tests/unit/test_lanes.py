@@ -103,6 +103,21 @@ def test_an_alert_that_does_not_come_stops_nobody_for_long() -> None:
     assert full.take(70_000_000) is None
 
 
+def test_what_is_awaited_finds_room_beyond_the_bounds() -> None:
+    """One of a webhook at a time, and for nobody else."""
+    full = lanes(held=10)
+    for event in range(1, 11):
+        put(full, event, webhook=event, lane=Lane.ALERT)
+    ask = partial(full.admit, Lane.RETRY, body_bytes=1, awaited=True)
+    assert Admission.FULL is full.admit(Lane.RETRY, key(20), 1)
+    assert Admission.ADMITTED is ask(key(20))
+    assert Admission.FULL is ask(key(21))
+    assert Admission.ADMITTED is ask(key(21, webhook=2))
+    assert (12, 12) == (full.held, full.held_bytes)
+    full.give_up(Lane.RETRY, key(20), 1)
+    assert Admission.ADMITTED is ask(key(22))
+
+
 def test_what_was_not_sent_costs_no_token() -> None:
     """A delivery that ends without a request gives its token to the next one."""
     full = limited(0.1, 1)

@@ -58,6 +58,19 @@ def test_one_after_the_other() -> None:
     assert ([3], 0) == (desk.went(), desk.order.waiting)
 
 
+def test_who_is_held_back() -> None:
+    """A webhook, as long as something of it waits for something earlier."""
+    desk = Desk()
+    one, two = desk.push(1, 2)
+    assert desk.order.holds_back(WebhookId(1))
+    assert not desk.order.holds_back(WebhookId(2))
+    desk.order.settled(one, None, NOW)
+    assert not desk.order.holds_back(WebhookId(1))
+    desk.push(3)
+    assert desk.order.take_behind(two, "x.y") is not None
+    assert not desk.order.holds_back(WebhookId(1))
+
+
 def test_other_subjects_and_webhooks_are_not_blocked() -> None:
     """Nor tests, nor what is asked for by hand, nor live events by recovered ones."""
     desk = Desk()
