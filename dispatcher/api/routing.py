@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from dispatcher.api.context import ApiContext
     from dispatcher.api.problems import Problem
-    from dispatcher.store.accounts import Key, Scope
+    from dispatcher.core.access import Scope
+    from dispatcher.store.accounts import Key
 
 
 @dataclass(frozen=True)

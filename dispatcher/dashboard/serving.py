@@ -20,9 +20,9 @@ from dispatcher.dashboard.language import chosen
 from dispatcher.dashboard.visit import Visit
 
 if TYPE_CHECKING:
+    from dispatcher.core.access import Scope
     from dispatcher.dashboard.context import DashboardContext
     from dispatcher.dashboard.pages import Pages
-    from dispatcher.store.accounts import Scope
 
 Handler: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse]]
 Served: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]

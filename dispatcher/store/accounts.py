@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dispatcher.core.access import ADMIN, DEFAULT_ORGANIZATION, READ, SCOPES, WRITE, Scope
 from dispatcher.core.ids import encode128, public_id
 from dispatcher.store.queries import QUERIES
 
@@ -19,14 +20,7 @@ if TYPE_CHECKING:
 
     from dispatcher.store.connection import Database
 
-DEFAULT_ORGANIZATION: Final = "default"
-READ: Final = "read:webhooks"
-WRITE: Final = "write:webhooks"
-ADMIN: Final = "admin"
-SCOPES: Final = (READ, WRITE, ADMIN)
 _HINT_CHARACTERS: Final = 4
-
-Scope = Literal["read:webhooks", "write:webhooks"]
 
 # Who may write may read, as with GitHub's and Stripe's keys; admin may do everything.
 _OPENED_BY: Final[Mapping[Scope, frozenset[str]]] = {

@@ -11,6 +11,7 @@ import msgspec
 
 from dispatcher.core.errors import OperatorError
 from dispatcher.store import accounts, event_types
+from dispatcher.tools.arguments import PRIORITIES
 from dispatcher.tools.session import open_database
 from dispatcher.tools.terminal import moment, result, say, table
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from dispatcher.config import Config
 
-PRIORITIES: Final = {"alert": 0, "event": 1, "routine": 2}  # the lane that a type travels in
 _PRIORITY_OF: Final = {lane: priority for priority, lane in PRIORITIES.items()}
 _PAGE: Final = 100
 

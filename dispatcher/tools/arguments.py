@@ -8,16 +8,16 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from dispatcher import __version__
+from dispatcher.core.access import DEFAULT_ORGANIZATION, READ, SCOPES, WRITE
 from dispatcher.core.sharing import MOST_SHARDS
 from dispatcher.core.timestamps import parse_rfc3339
-from dispatcher.store.accounts import DEFAULT_ORGANIZATION, READ, SCOPES, WRITE
-from dispatcher.tools.administration import PRIORITIES
 from dispatcher.tools.completion import SHELLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 DEFAULT_SCOPES: Final = (READ, WRITE)
+PRIORITIES: Final = {"alert": 0, "event": 1, "routine": 2}  # the lane that a type travels in
 EXIT_STATUSES: Final = (
     "exit status: 0 done; 1 done, but something was refused or failed; 2 the arguments, the configuration or "
     "something else that you can change; 3 PostgreSQL is away; 130 interrupted"

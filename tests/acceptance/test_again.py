@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from dispatcher.config import Database as DatabaseConfig
+from dispatcher.core.access import WRITE
 from dispatcher.store import accounts
 from dispatcher.store.connection import Database as Store
 from tests import commands
@@ -69,7 +70,7 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
 async def client(url: str, daemon: Daemon) -> AsyncIterator[Client]:
     """Make a key, and a client that uses it."""
     store = Store(url, DatabaseConfig())
-    made = await accounts.create_key(store, scopes=[accounts.WRITE])
+    made = await accounts.create_key(store, scopes=[WRITE])
     await store.close()
     assert made is not None
     async with aiohttp.ClientSession() as session:

@@ -16,6 +16,7 @@ import pytest
 
 from dispatcher.api.app import ROUTES
 from dispatcher.config import Api, Config
+from dispatcher.core.access import SCOPES
 from dispatcher.store import accounts
 from tests.management import Management, management
 from tests.past import Past, delivery_id
@@ -164,7 +165,7 @@ async def test_keys_are_stored_as_hashes_only(api: Management, database: Databas
 async def test_scopes_open_what_they_say(api: Management) -> None:
     """Reading needs a scope to read, changing one to write; writing includes reading, admin both."""
     webhook = (await api.new_webhook())["id"]
-    keys = {scope: await api.new_key([scope]) for scope in accounts.SCOPES}
+    keys = {scope: await api.new_key([scope]) for scope in SCOPES}
     keys["none"] = await api.new_key([])
     for route in ROUTES:
         path = route.path.format(webhook_id=webhook, delivery_id="dlv_x", recovery_id="rcv_x", outbox_id="1")

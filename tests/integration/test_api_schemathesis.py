@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.store import accounts
+from dispatcher.core.access import ADMIN
 from tests.management import management
 from tests.past import Past
 from tests.postgres import Database
@@ -28,7 +28,7 @@ async def tried(database: Database, directory: Path, *arguments: str) -> str:
         key = await past.delivery()
         await past.attempt(key, 1, 500)
         await connection.close()
-        admin = await api.new_key([accounts.ADMIN])
+        admin = await api.new_key([ADMIN])
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
             *("run", f"{api.base_url}/v1/openapi.json", "--checks", "all", "--no-color"),

@@ -12,6 +12,7 @@ import pytest
 
 from dispatcher.config import Config, Secrets
 from dispatcher.config import Database as DatabaseConfig
+from dispatcher.core.access import WRITE
 from dispatcher.core.errors import OperatorError
 from dispatcher.store import accounts, webhooks
 from dispatcher.store.connection import Database as Store
@@ -147,7 +148,7 @@ async def _lock_waiters(store: Store) -> bool:
 
 async def test_kept_answers_are_sealed_anew(store: Store) -> None:
     """An answer that is kept by its Idempotency-Key, and may show a secret, opens with the new key."""
-    made = await accounts.create_key(store, scopes=(accounts.WRITE,))
+    made = await accounts.create_key(store, scopes=(WRITE,))
     assert made is not None
     key = await accounts.authenticate(store, made.key)
     assert key is not None

@@ -10,11 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dispatcher.cli import _COMMANDS, _status, main
+from dispatcher.cli import _end, main
 from dispatcher.config import Config, Database, Delivery, Ops, Secrets, load, redacted
 from dispatcher.core.errors import DatabaseUnavailable, OperatorError
 from dispatcher.store.embedded import EmbeddedError
 from dispatcher.tools.arguments import parse
+from dispatcher.tools.commands import COMMANDS, WITHOUT_CONFIGURATION
 from dispatcher.tools.configuration import toml_lines, warnings
 
 EVERY_COMMAND = [
@@ -55,7 +56,7 @@ def test_every_command_takes_the_configuration_before_or_after_its_arguments(com
 def test_every_accepted_command_does_something() -> None:
     """What the parser accepts is either handled by itself or in the table of commands."""
     accepted = {parse(command).command for command in EVERY_COMMAND}
-    assert accepted == set(_COMMANDS) | {"serve", "check-config", "listen", "demo", "completion"}
+    assert accepted == {*COMMANDS, *WITHOUT_CONFIGURATION, "serve", "check-config", "completion"}
 
 
 WITHOUT_A_RESULT = {
@@ -220,12 +221,12 @@ def test_what_is_allowed_but_perhaps_not_meant_is_told(
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_every_end_has_its_status(error: BaseException, status: int) -> None:
+def test_every_end_has_its_end(error: BaseException, status: int) -> None:
     """Statuses tell scripts whose turn it is; an error in a task group is the error inside."""
-    assert status == _status(error)
+    assert status == _end(error)
 
 
-def test_a_bug_is_no_status() -> None:
+def test_a_bug_is_no_end() -> None:
     """What nobody foresaw keeps its traceback."""
     with pytest.raises(ZeroDivisionError):
-        _status(ZeroDivisionError())
+        _end(ZeroDivisionError())

@@ -1,13 +1,16 @@
 """The errors of the embedded PostgreSQL.
 
-EmbeddedError
-└── InUseError
+OperatorError
+└── EmbeddedError
+    └── InUseError
 """
 
 from __future__ import annotations
 
+from dispatcher.core.errors import OperatorError
 
-class EmbeddedError(Exception):
+
+class EmbeddedError(OperatorError):
     """The operator has to act: install, free or choose something; the message says what."""
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from dispatcher.core.access import READ, WRITE
 from dispatcher.core.errors import DispatcherError, OperatorError
-from dispatcher.store.accounts import READ, WRITE, create_key
-from dispatcher.store.embedded import EmbeddedError
+from dispatcher.store.accounts import create_key
 from dispatcher.store.producer import Producer, Written, open_producer
 from dispatcher.store.recent import Recent
 from dispatcher.tools.demo.api import ManagementApi
@@ -41,7 +41,7 @@ async def demo(*, once: bool) -> int:
     status = 1
     try:
         status = await _Demo().run(once=once)
-    except* (DispatcherError, EmbeddedError) as group:
+    except* DispatcherError as group:
         for error in group.exceptions:
             complain(f"✗ {error}")
     return status
