@@ -1,4 +1,9 @@
-"""The composition root: the only module that knows every room, and the life of the daemon's process."""
+"""The composition root, and the life of the daemon's process.
+
+How this works. What sends comes first: it takes the lead and sends what a crash left open. Then what listens
+(`listeners.py`) is loaded, in a thread beside it. Where sending has to wait, for PostgreSQL or for another
+process to end, nothing else does.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +12,45 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvloop
-from aiohttp import web
 
 from dispatcher import __version__
-from dispatcher.api.app import create_app
-from dispatcher.api.context import ApiContext
-from dispatcher.api.runner import Runner
-from dispatcher.config import Config, ConfigError, changed, listen_address
-from dispatcher.core.addresses import AddressPolicy
+from dispatcher.config import FILES_BESIDE_REQUESTS, Config, ConfigError, changed
 from dispatcher.core.errors import DrainExpired, OperatorError
 from dispatcher.core.ids import DeliveryIds
 from dispatcher.daemon.gauges import show_process
 from dispatcher.daemon.housekeeping import Housekeeping
-from dispatcher.daemon.ops import create_ops_app
 from dispatcher.daemon.outage import Outage
 from dispatcher.daemon.shared import Process
 from dispatcher.daemon.sharing import Sharing
+from dispatcher.daemon.sockets import bound
 from dispatcher.daemon.systemd import Service, listen_fds, notify, watchdog_interval_s
-from dispatcher.dashboard import Dashboard, DashboardContext
-from dispatcher.diagnosis.machine import FILES_BESIDE_REQUESTS
 from dispatcher.sender import HttpSender
-from dispatcher.store.connection import Database
-from dispatcher.store.embedded import EmbeddedServer
+from dispatcher.store.connection import Database, Link
 from dispatcher.store.installation import Installation
 from dispatcher.store.refusals import operator_mistakes
-from dispatcher.store.schema import migrate, require_schema
+from dispatcher.store.schema import check_schema, migrate
 from dispatcher.store.vault import Vault, configured_vault
 from dispatcher.telemetry.health import Health
 from dispatcher.telemetry.log import configure
 from dispatcher.telemetry.metrics import Metrics
 from dispatcher.telemetry.tracing import open_traces
 
+if TYPE_CHECKING:
+    from dispatcher.listeners import Listeners
+    from dispatcher.store.embedded import EmbeddedServer
+
 _WATCH_EVERY_S: Final = 1.0
+_SENDING_FIRST_S: Final = (
+    0.5  # what listens is loaded after so long at the latest, whatever sending waits for
+)
 
 log = structlog.get_logger("daemon")
 
@@ -73,67 +77,97 @@ def _check_file_limit(config: Config) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    service = Service(f"grillo-dispatcher {__version__}")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, service.reload, partial(_reload, config, read_again))
-    metrics, health = Metrics(), Health()
-    outage = Outage(metrics, service.database_is)
-    vault = configured_vault(config)
-    sockets = listen_fds()
-    starting = True
+class _Start:
+    """What there is before PostgreSQL answers, and what comes of it."""
 
-    def problems() -> list[str]:
-        away = outage.reason
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.stop = stop
+        self.service = Service(f"grillo-dispatcher {__version__}")
+        self.metrics, self.health = Metrics(), Health()
+        self.outage = Outage(self.metrics, self.service.database_is)
+        self.under_way = asyncio.Event()
+        self.opened: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+        self._listening = False
+
+    def problems(self) -> list[str]:
+        """Give a sentence for each reason not to be ready."""
+        away = self.outage.reason
         if away is not None:
             return [f"database: {away}"]
-        return ["starting"] if starting else health.late()
+        return self.health.late() if self._listening else ["starting"]
 
+    def lives(self) -> bool:
+        """Say whether the loops make progress; an outage is no reason to die."""
+        return self.outage.reason is not None or not self.health.late()
+
+    async def listen(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
+        """Let people and programs ask, once what sends is under way or has to wait; until cancelled."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SENDING_FIRST_S):
+                await self.under_way.wait()
+        listeners = await asyncio.to_thread(_listeners)
+        async with listeners(sockets) as serving:
+            await serving.serve_ops(self.metrics, self.problems)
+            await serving.serve_api(await self.opened)
+            gc.freeze()
+            self._listening = True
+            log.info("ready", version=__version__)
+            self.service.ready()
+            await asyncio.get_running_loop().create_future()
+
+
+def _listeners() -> type[Listeners]:
+    """Load what listens."""
+    from dispatcher.listeners import Listeners  # noqa: PLC0415 - once what sends is under way
+
+    return Listeners
+
+
+async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
+    start = _Start(asyncio.Event())
+    stop, outage = start.stop, start.outage
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, start.service.reload, partial(_reload, config, read_again))
+    vault = configured_vault(config)
+    given = listen_fds()
     async with AsyncExitStack() as stack, _beside() as run:
-        run(_watchdog(lambda: outage.reason is not None or not health.late()))
-        await _listen(stack, create_ops_app(metrics, problems), config.ops.listen, "ops", sockets)
+        run(_watchdog(start.lives))
+        run(start.listen({name: bound(name, getattr(config, name).listen, given) for name in ("ops", "api")}))
         url, server = await _database_url(config, stack)
         database = Database(url, config.database)
         stack.push_async_callback(database.close)
-        installation = await outage.patiently_until(stop, "start", partial(_open, database, config, vault))
+        link = database.link("sharing")
+        async with asyncio.TaskGroup() as group:
+            making = group.create_task(asyncio.to_thread(HttpSender, config.delivery))  # reads authorities
+            opening = group.create_task(outage.patiently_until(stop, "start", partial(_open, link, vault)))
+        installation = opening.result()
         if installation is None:
             log.info("stopped")
             return 0
-        ids = DeliveryIds(installation.id_key)
-        sender = await stack.enter_async_context(HttpSender(config.delivery))
         process = Process(
             config=config,
             database=database,
             vault=vault,
-            ids=ids,
-            sender=sender,
+            ids=DeliveryIds(installation.id_key),
+            sender=await stack.enter_async_context(making.result()),
             outage=outage,
-            metrics=metrics,
-            health=health,
+            metrics=start.metrics,
+            health=start.health,
             traces=await stack.enter_async_context(open_traces(config.tracing, installation.id_key)),
+            under_way=start.under_way,
         )
         show_process(process)
-        sharing = Sharing(process)
-        policy = AddressPolicy(config.delivery.allowed_networks)
-        api = create_app(ApiContext(database=database, vault=vault, ids=ids, config=config, policy=policy))
-        Dashboard(
-            DashboardContext(database=database, vault=vault, ids=ids, config=config, policy=policy)
-        ).add_to(api)
-        await _listen(stack, api, config.api.listen, "api", sockets)
-        housekeeping = Housekeeping(process, leading=lambda: sharing.leading)
-        # What is here now stays: the collector need not look at it again, nor look so often.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 20)
-        starting = False
-        log.info("ready", version=__version__)
-        service.ready()
-        run(housekeeping.run())
+        sharing = Sharing(process, link)
+        start.opened.set_result(process)
+        run(Housekeeping(process, leading=lambda: sharing.leading).run())
         if server is not None:
             run(server.supervise())
+        # What is here now stays: the collector need not look at it again, nor look so often.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        gc.enable()
         status = 0
         try:
             await sharing.work(stop)
@@ -144,11 +178,12 @@ async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
     return status
 
 
-async def _open(database: Database, config: Config, vault: Vault) -> Installation:
+async def _open(link: Link, vault: Vault) -> Installation:
     """Find out, once PostgreSQL answers, that the database is ours; `OperatorError` says what is wrong."""
     with operator_mistakes():
-        await require_schema(database.url, config.database)
-        return await Installation.load(database, vault)
+        async with link.use() as connection:
+            await check_schema(connection)
+        return await Installation.load(link, vault)
 
 
 def _reload(config: Config, read_again: Callable[[], Config]) -> None:
@@ -181,6 +216,8 @@ async def _database_url(config: Config, stack: AsyncExitStack) -> tuple[str, Emb
     """Give the URL of the configured server, or of the embedded one, which then runs as long as we do."""
     if config.database.url:
         return config.database.url, None
+    from dispatcher.store.embedded import EmbeddedServer  # noqa: PLC0415 - most have a server of their own
+
     server = EmbeddedServer(
         Path(config.data_dir), bin_dir=config.database.bin_dir, port=config.database.port, log=log
     )
@@ -189,22 +226,6 @@ async def _database_url(config: Config, stack: AsyncExitStack) -> tuple[str, Emb
     await migrate(url, config.database)
     log.info("embedded PostgreSQL", psql=server.psql_line())
     return url, server
-
-
-async def _listen(
-    stack: AsyncExitStack, app: web.Application, listen: str, name: str, sockets: Mapping[str, socket.socket]
-) -> None:
-    runner = Runner(app, access_log=None)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    given = sockets.get(name)
-    host, port = listen_address(listen)
-    site = web.SockSite(runner, given) if given is not None else web.TCPSite(runner, host, port)
-    try:
-        await site.start()
-    except OSError as error:
-        raise OperatorError(f"{name}.listen: cannot listen on {listen}: {error.strerror or error}") from error
-    log.info("listening", on=name, address=site.name)
 
 
 async def _watchdog(well: Callable[[], bool]) -> None:

@@ -4,6 +4,7 @@ from dispatcher.config.difference import changed
 from dispatcher.config.listen import listen_address
 from dispatcher.config.redaction import redacted, without_password
 from dispatcher.config.settings import (
+    FILES_BESIDE_REQUESTS,
     Api,
     Config,
     Database,
@@ -19,6 +20,7 @@ from dispatcher.config.sources import CREDENTIALS, ConfigError, load
 
 __all__ = [
     "CREDENTIALS",
+    "FILES_BESIDE_REQUESTS",
     "Api",
     "Config",
     "ConfigError",

@@ -6,13 +6,14 @@ fit. `config.example.toml` holds every key with its default; a test compares the
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from dispatcher.config.redaction import shown
 
+FILES_BESIDE_REQUESTS: Final = 256  # connections to PostgreSQL, listeners, clients of the API
 _MONTH_S = 2_592_000
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10000000")]

@@ -52,9 +52,11 @@ class Leading:
 
         Raises `OperatorError` after a restore into another server or database.
         """
-        last_batches = {lane: await tailer.begin() for lane, tailer in self._tailers.items()}
-        self._may_ring = await self._producers_may_ring()
-        return last_batches
+        async with asyncio.TaskGroup() as group:
+            ringing = group.create_task(self._producers_may_ring())
+            begun = {lane: group.create_task(tailer.begin()) for lane, tailer in self._tailers.items()}
+        self._may_ring = ringing.result()
+        return {lane: one.result() for lane, one in begun.items()}
 
     async def run(self) -> None:
         """Follow the outbox until cancelled."""

@@ -64,12 +64,16 @@ class Rescuer:
         """Write down what dead runs may have sent of batches up to those given; `begin` came before.
 
         Nothing is read back before: it would be sent by the number of its first attempt, and a dead run may
-        have used that number.
+        have used that number. From then on retries may come.
         """
-        dead = self._dead
-        if not dead:
-            return
-        since = max(BEGINNING, await self._low() - _CLOCKS_DIFFER)
+        dead, low = self._dead, await self._low()
+        if dead:
+            await self._interrupt_all(dead, max(BEGINNING, low - _CLOCKS_DIFFER), last_batches)
+        self._retries.begin(low)
+
+    async def _interrupt_all(
+        self, dead: Sequence[RunId], since: dt.datetime, last_batches: Mapping[Lane, int]
+    ) -> None:
         await self._outage.patiently(
             "rescue", lambda: self._backlog.interrupt_claims(self._run_id, dead, since, utc_now())
         )
@@ -93,7 +97,6 @@ class Rescuer:
     async def run(self, last_batches: Mapping[Lane, int]) -> None:
         """Let everything wait that is open in batches up to those given; `interrupt` came before."""
         dead = self._dead
-        low = await self._low()
         for lane in TAILED:
             await self._lane(lane, last_batches[lane])
         if dead:
@@ -101,7 +104,6 @@ class Rescuer:
                 "rescue", lambda: self._backlog.runs_ended(self._run_id, dead, "rescued")
             )
             log.warning("a run ended without saying so; what it had in memory is sent again", runs=dead)
-        self._retries.begin(low)
 
     async def _lane(self, lane: Lane, last_batch: int) -> None:
         if lane not in self._begun:

@@ -76,6 +76,7 @@ class Retries:
         self._order = shared.order
         self._outage = shared.outage
         self._pulse = shared.pulse("retries", _LATE_S)
+        self._under_way = shared.process.under_way
         self._now = now
         self._setback = Setback()
         self._meanwhile = _NEVER  # the earliest due time that became durable since a sweep began
@@ -149,6 +150,7 @@ class Retries:
             for waiter in sorted(self._waiting, key=lambda one: not one.first):
                 await self._serve(waiter, now)
             self._pulse.beat()
+            self._under_way.set()
             if not more:
                 if self._found and not self._waiting:
                     await asyncio.sleep(_GATHER_S)

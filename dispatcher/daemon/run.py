@@ -127,10 +127,7 @@ class Run:
             async with asyncio.TaskGroup() as group:
                 self._attempts.begin(group)
                 holding = group.create_task(self._tenure.run())
-                await self._outage.patiently("registry", self.registry.refresh)
-                await self.recorder.begin(await self._rescuer.low())
-                last_batches = await self._source.begin(await self._rescuer.begin())
-                await self._outage.patiently("order", self._expect_retries)
+                last_batches = await self._begin()
                 recording = group.create_task(self.recorder.run())
                 loops = [group.create_task(loop) for loop in self._loops(last_batches)]
                 log.info("leading", run=self._run_id, **self._named())
@@ -150,6 +147,16 @@ class Run:
             for one in self._links:
                 await one.close()
 
+    async def _begin(self) -> Mapping[Lane, int]:
+        """Read where the last run left everything; give each lane's last batch."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._outage.patiently("registry", self.registry.refresh))
+            await self.recorder.begin(await self._rescuer.low())
+            clean = await self._rescuer.begin()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._outage.patiently("order", self._expect_retries))
+            return await self._source.begin(clean)
+
     def _loops(self, last_batches: Mapping[Lane, int]) -> list[Coroutine[None, None, None]]:
         return [
             self._source.run(),
@@ -158,7 +165,6 @@ class Run:
             self._pump_read_back(self.retries.pushed),
             self._ring_due(),
             self._cancel(),
-            self._disabler.run(),
             self.warmth.run(),
             self._overtake(),
         ]
@@ -195,10 +201,12 @@ class Run:
         async with asyncio.TaskGroup() as group:
             await self._rescuer.interrupt(last_batches)
             group.create_task(self.waiting.run())
+            group.create_task(self.retries.run())
             await self._rescuer.run(last_batches)
             self._rescued = True
-            group.create_task(self.retries.run())
             group.create_task(self._checkpoints.run())
+            await self._process.under_way.wait()
+            group.create_task(self._disabler.run())
             group.create_task(self._recoveries.run())
 
     async def _pump_read_back(self, pushed: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -38,6 +39,8 @@ class Process:
     metrics: Metrics
     health: Health
     traces: Traces | None = None  # None: tracing is off
+    # Set once a run has brought back what was left open, or others hold all shards: what can wait may begin.
+    under_way: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from dispatcher.store.membership import Membership, View
 
 if TYPE_CHECKING:
     from dispatcher.daemon.shared import Process
+    from dispatcher.store.connection import Link
 
 _ASK_EVERY_S: Final = 0.5
 _BLIND_S: Final = 3.0  # others may have been cut off as long as we were: let them come back first
@@ -48,10 +49,10 @@ class _Held:
 class Sharing:
     """The process's part of the webhooks."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, link: Link) -> None:
         self._process = process
         self._outage = process.outage
-        self._link = process.database.link("sharing")
+        self._link = link
         self._renewals = process.database.link("lease")
         self._membership = Membership(self._link)
         self._count: int | None = None  # of all shards
@@ -128,6 +129,7 @@ class Sharing:
             self._standing_by = False
         elif not self._standing_by:
             self._standing_by = True
+            self._process.under_way.set()
             sole = self._count == 1
             log.info("standing by: another process leads" if sole else "standing by: others hold every shard")
 

@@ -8,12 +8,12 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dispatcher.config import FILES_BESIDE_REQUESTS
 from dispatcher.diagnosis.finding import Finding, fail, ok, skipped, warn, words
 
 if TYPE_CHECKING:
     from dispatcher.config import Config
 
-FILES_BESIDE_REQUESTS: Final = 256  # connections to PostgreSQL, listeners, clients of the API
 _LITTLE: Final = 0.1  # of the disk
 _TOO_LITTLE_BYTES: Final = 1 << 30
 _GIB: Final = 1 << 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dispatcher.core.errors import OperatorError
-from dispatcher.store.connection import Database
+from dispatcher.store.transaction import Statements
 from dispatcher.store.vault import Vault
 
 
@@ -18,16 +18,16 @@ class Installation(msgspec.Struct, frozen=True):
         return "Installation(…)"
 
     @classmethod
-    async def load(cls, database: Database, vault: Vault) -> Installation:
+    async def load(cls, statements: Statements, vault: Vault) -> Installation:
         """Read it; raises `OperatorError` when the secrets were sealed with another key than ours."""
-        await database.execute("adopt_key_check", vault.key_check)
-        row = await database.fetchrow("key_check")
+        await statements.execute("adopt_key_check", vault.key_check)
+        row = await statements.fetchrow("key_check")
         if row is None or not vault.knows(row[0]):
             raise OperatorError(
                 "secrets.encryption_key is not the key that this database's secrets were sealed with: "
                 "configure that one (without the setting, it is the file encryption.key in data_dir)"
             )
-        found = await database.fetchrow("id_key")
+        found = await statements.fetchrow("id_key")
         if found is None:
             raise OperatorError("the database has no installation row: run `dispatcher migrate`")
         return cls(found[0])

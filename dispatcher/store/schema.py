@@ -121,11 +121,16 @@ async def require_schema(url: str, config: DatabaseConfig | None = None) -> None
     connection = await connect(url, name="start", config=config or DatabaseConfig())
     try:
         with unavailable_when_away():
-            if await connection.fetchval("select to_regclass('public.installation') is null"):
-                raise OperatorError("the database has no schema yet: run `dispatcher migrate`")
-            await _check(connection)
+            await check_schema(connection)
     finally:
         await hang_up(connection)
+
+
+async def check_schema(connection: asyncpg.Connection) -> None:
+    """Do the same on a connection that is open already."""
+    if await connection.fetchval("select to_regclass('public.installation') is null"):
+        raise OperatorError("the database has no schema yet: run `dispatcher migrate`")
+    await _check(connection)
 
 
 async def schema_problem(database: Database) -> str | None:

@@ -102,3 +102,16 @@ async def test_sighup_reloads_the_log_and_names_the_rest(database: Database, tmp
             assert ["READY", "RELOADING", "READY", "RELOADING", "READY", "STOPPING"] == [
                 one for one in said if one != "STATUS"
             ]
+
+
+async def test_a_port_that_is_taken_ends_it_before_it_leads(database: Database, tmp_path: Path) -> None:
+    """The operator hears which setting it is, and the webhooks hear nothing: no run began."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        async with daemons(database.url, tmp_path, API__LISTEN=taken) as house:
+            daemon = await house.start(wait=False)
+            assert 2 == await daemon.ended()
+            assert f"api.listen: cannot listen on {taken}: Address already in use" in daemon.last_words()
+    connection = await database.connect()
+    assert 0 == await connection.fetchval("select count(*) from run")
+    await connection.close()

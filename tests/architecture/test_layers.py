@@ -46,21 +46,35 @@ def test_the_core_asks_neither_the_world_nor_the_clock(path: Path) -> None:
     )
 
 
-def test_a_room_is_imported_without_running_anything() -> None:
-    """`dispatcher --help` must not open files, sockets or loops on its way."""
-    program = "import sys, dispatcher.config; print(*sorted(sys.modules))"
-    loaded = subprocess.run(
+def loaded(*modules: str) -> set[str]:
+    """Give the names of all modules that are loaded with these."""
+    program = f"import sys, {', '.join(modules)}; print(*sorted(sys.modules))"
+    ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert set() == {"asyncpg", "aiohttp", "uvloop", "prometheus_client"} & set(loaded.stdout.split())
+    return set(ended.stdout.split())
+
+
+def test_the_command_line_answers_before_any_room_is_loaded() -> None:
+    """`dispatcher --help`, `--version` and a shell's completion cost what reading the arguments costs."""
+    heavy = {"asyncpg", "aiohttp", "uvloop", "prometheus_client", "structlog", "cryptography", "jinja2"}
+    assert set() == heavy & loaded("dispatcher.cli")
+
+
+def test_what_sends_is_loaded_without_what_listens() -> None:
+    """The first request after a restart waits for no page, no schema, no other command's tool."""
+    modules = loaded("dispatcher.cli", "dispatcher.app")
+    assert {"asyncpg", "httptools", "uvloop", "dispatcher.daemon.run"} <= modules
+    later = {"aiohttp", "babel", "jinja2", "xml", "cryptography.x509", "dispatcher.listeners"}
+    later |= {f"dispatcher.{room}" for room in ("api", "dashboard", "diagnosis", "store.embedded")}
+    assert set() == later & modules
+    tools = {name for name in modules if name.startswith("dispatcher.tools.")}
+    needed = {"arguments", "commands", "completion", "terminal"}  # to read the command line
+    assert {f"dispatcher.tools.{name}" for name in needed} == tools
 
 
 def test_opentelemetry_is_loaded_only_where_tracing_is_on() -> None:
     """It is an extra: without it everything else works, and costs nothing more."""
-    program = "import sys, dispatcher.cli, dispatcher.app; print(*sorted(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    modules = {name.partition(".")[0] for name in loaded.stdout.split()}
+    modules = {name.partition(".")[0] for name in loaded("dispatcher.app", "dispatcher.listeners")}
     assert "asyncpg" in modules
     assert set() == {"opentelemetry", "requests", "google"} & modules
