@@ -18,11 +18,11 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
-from dispatcher.core.outcome import Outcome, error_class
+from dispatcher.core.outcome import ErrorClass, Outcome, error_class
 from dispatcher.core.retry import next_attempt
 
 
@@ -85,12 +85,13 @@ class Fact(msgspec.Struct, frozen=True):
     delivered: bool = False  # of an attempt: a 2xx came
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What an attempt's outcome means for its delivery."""
 
     state: State
     next_attempt_at: dt.datetime | None
     failures: int
+    error: ErrorClass | None  # why it failed
 
 
 def judge(
@@ -107,13 +108,12 @@ def judge(
 
     `state` is the delivery's before the attempt, `failures` how many attempts of its schedule failed.
     """
-    if error_class(outcome) is None:
-        return Verdict(State.DELIVERED, None, failures)
-    if state is State.DELIVERED:
-        return Verdict(State.DELIVERED, None, failures)
+    error = error_class(outcome)
+    if error is None or state is State.DELIVERED:
+        return Verdict(State.DELIVERED, None, failures, error)
     failures += 1
     if trigger in ONCE_ONLY:
-        return Verdict(State.FAILED, None, failures)
+        return Verdict(State.FAILED, None, failures, error)
     due = next_attempt(
         outcome,
         failures=failures,
@@ -121,7 +121,7 @@ def judge(
         ended_at=ended_at,
         retry_after_max_s=retry_after_max_s,
     )
-    return Verdict(State.FAILED if due is None else State.PENDING, due, failures)
+    return Verdict(State.FAILED if due is None else State.PENDING, due, failures, error)
 
 
 def fold(facts: Iterable[Fact]) -> State:

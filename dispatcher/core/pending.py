@@ -101,3 +101,8 @@ class Pending:
         self.in_flight = False
         self.due_at = payload.recorded_at  # a retry has one of its own
         self.batch = batch  # of the fan-out that brought it here; None when it was read back
+
+    @property
+    def told_trigger(self) -> Trigger:
+        """Why the attempt is made, as the history tells it."""
+        return Trigger.TEST if self.payload.test else self.trigger

@@ -84,12 +84,12 @@ class Signer:
     def sign(self, delivery_id: str, timestamp: int, body: bytes) -> tuple[tuple[str, str], ...]:
         """Give the signature headers of one attempt; `timestamp` is the attempt's, in Unix seconds."""
         seconds = str(timestamp)
-        stamp = f"{delivery_id}.{seconds}.".encode()
+        signed = f"{delivery_id}.{seconds}.".encode() + body
         return (
             *[(name, "sha256=" + mac.digest(body).hex()) for name, mac in self._grillo],
             ("webhook-id", delivery_id),
             ("webhook-timestamp", seconds),
-            ("webhook-signature", " ".join([_v1(mac.digest(stamp, body)) for mac in self._standard])),
+            ("webhook-signature", " ".join([_v1(mac.digest(signed)) for mac in self._standard])),
         )
 
 
@@ -108,10 +108,9 @@ class _Mac:
         self._inner: Final = hashlib.sha256(block.translate(_INNER_PAD))
         self._outer: Final = hashlib.sha256(block.translate(_OUTER_PAD))
 
-    def digest(self, *parts: bytes) -> bytes:
+    def digest(self, message: bytes) -> bytes:
         inner = self._inner.copy()
-        for part in parts:
-            inner.update(part)
+        inner.update(message)
         outer = self._outer.copy()
         outer.update(inner.digest())
         return outer.digest()

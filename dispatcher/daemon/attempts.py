@@ -14,14 +14,14 @@ from typing import Final
 
 import structlog
 
-from dispatcher import __version__
-from dispatcher.core.delivery import STEP, Kind, State, Trigger, judge
+from dispatcher.core.delivery import STEP, Kind, State, Verdict, judge
 from dispatcher.core.message import Message
-from dispatcher.core.outcome import NoAnswer, Outcome
+from dispatcher.core.outcome import Answered, NoAnswer, Outcome
 from dispatcher.core.pending import Lane, Pending
 from dispatcher.core.rate import NEVER_NS
 from dispatcher.core.retry import after_own_fault
 from dispatcher.daemon.ended import Ended
+from dispatcher.daemon.heading import heading
 from dispatcher.daemon.recorder import Recorder
 from dispatcher.daemon.relevance import irrelevant, without_attempt
 from dispatcher.daemon.shared import Shared, utc_now
@@ -29,7 +29,6 @@ from dispatcher.store.ledger import FactRow, cancelled
 from dispatcher.store.registry import Webhook
 from dispatcher.telemetry.traces import Receiver
 
-USER_AGENT: Final = f"Grillo-Webhooks/{__version__}"
 _AFTER_A_BUG: Final = dt.timedelta(minutes=1)
 _STARTED_IN_A_TURN: Final = 32
 _WITHOUT_MEANS: Final = dt.timedelta(seconds=1)
@@ -149,84 +148,101 @@ class Attempts:
 
     async def _attempt(self, pending: Pending, task: asyncio.Task[None]) -> None:
         webhook = self._registry.webhooks.get(pending.key.webhook_id)
-        reason = _why_not(webhook, test=pending.payload.test)
-        if webhook is None or reason is not None:
-            self._lanes.landed(pending, sent=False)
-            fact = cancelled(
-                pending.key,
-                pending.attempt_no,
-                pending.failures,
-                reason or "webhook deleted",
-                pending.state,
-            )
-            await self._recorder.put(fact, pending)
-            return
-        started_at = utc_now()
-        if webhook.judges_relevance:
-            found = irrelevant(pending, webhook, self._order, started_at)
-            if found is not None:
-                self._lanes.landed(pending, sent=False)
-                for fact, closed in without_attempt(pending, found):
-                    await self._recorder.put(fact, closed)
+        if webhook is None or webhook.why_inactive is not None:
+            reason = _why_not(webhook, test=pending.payload.test)
+            if webhook is None or reason is not None:
+                await self._cancel(pending, reason or "webhook deleted")
                 return
+        started_at = utc_now()
+        if webhook.judges_relevance and await self._left_out(pending, webhook, started_at):
+            return
         delivery_id = self._ids.encode(pending.key)
-        headers = self._headers(pending, delivery_id, webhook, started_at)
-        if self._traces is not None:
-            headers += self._traces.headers(pending, webhook.headers)
-        clock = time.perf_counter()
-        outcome = await self._send(
-            Message(webhook.url, headers, pending.payload.body, webhook.ca_certificates), task
-        )
+        headers = heading(pending, delivery_id, webhook, started_at, self._traces)
+        message = Message(webhook.url, headers, pending.payload.body, webhook.ca_certificates)
+        clock_ns = time.perf_counter_ns()
+        self._sending.add(task)
+        try:
+            outcome = await self._sender.send(message, self._may_send)
+        except asyncio.CancelledError:
+            if not self._is_cut_off(task):
+                raise  # the run itself ends
+            outcome = None
+        finally:
+            self._sending.discard(task)
+            self._cut.discard(task)
         if outcome is None:
             await self._interrupted(pending, self._why_cut, dt.timedelta())
             return
-        duration_s = time.perf_counter() - clock
+        duration_us = (time.perf_counter_ns() - clock_ns) // 1000
         if self._traces is not None:
             receiver = Receiver(delivery_id, webhook.public_id, webhook.url)
-            self._traces.attempted(pending, receiver, started_at, duration_s, outcome)
-        if isinstance(outcome, NoAnswer) and outcome.own_fault:
-            await self._faulted(pending, outcome, duration_s)
+            self._traces.attempted(pending, receiver, started_at, duration_us / 1e6, outcome)
+        if not isinstance(outcome, Answered) and outcome.own_fault:
+            await self._faulted(pending, outcome, duration_us / 1e6)
             return
         self._lanes.landed(pending)
-        trigger = Trigger.TEST if pending.payload.test else pending.trigger
-        verdict = judge(
-            outcome,
-            trigger=trigger,
-            state=pending.state,
-            failures=pending.failures,
-            ended_at=started_at + dt.timedelta(seconds=duration_s),
-            delays_s=self._config.retry_delays_s,
-            retry_after_max_s=self._config.retry_after_max_s,
-        )
+        ended_at = started_at + dt.timedelta(microseconds=duration_us)
+        verdict = self._judge(pending, ended_at, outcome)
         ended = Ended(
-            pending, delivery_id, webhook, trigger, started_at, duration_s, headers, outcome, verdict
+            pending=pending,
+            delivery_id=delivery_id,
+            webhook=webhook,
+            started_at=started_at,
+            ended_at=ended_at,
+            duration_us=duration_us,
+            headers=headers,
+            outcome=outcome,
+            verdict=verdict,
         )
         fact = ended.fact()
         ended.report(fact, self._lane_metrics[pending.lane])
-        # It may have been deactivated meanwhile: then this was the last attempt.
-        after = self._registry.webhooks.get(webhook.id)
-        reason = _why_not(after, test=pending.payload.test)
-        if verdict.state is State.PENDING and reason is not None:
-            await self._recorder.put(fact, None)
-            fact = cancelled(pending.key, pending.attempt_no + 1, verdict.failures, reason)
+        if verdict.state is State.PENDING:
+            fact = await self._unless_stopped(fact, pending)
         await self._recorder.put(fact, pending)
+
+    async def _cancel(self, pending: Pending, reason: str) -> None:
+        """Close a delivery without the attempt."""
+        self._lanes.landed(pending, sent=False)
+        fact = cancelled(pending.key, pending.attempt_no, pending.failures, reason, pending.state)
+        await self._recorder.put(fact, pending)
+
+    async def _left_out(self, pending: Pending, webhook: Webhook, now: dt.datetime) -> bool:
+        """Close or postpone a delivery that does not matter to its webhook now."""
+        found = irrelevant(pending, webhook, self._order, now)
+        if found is None:
+            return False
+        self._lanes.landed(pending, sent=False)
+        for fact, closed in without_attempt(pending, found):
+            await self._recorder.put(fact, closed)
+        return True
+
+    def _judge(self, pending: Pending, ended_at: dt.datetime, outcome: Outcome) -> Verdict:
+        return judge(
+            outcome,
+            trigger=pending.told_trigger,
+            state=pending.state,
+            failures=pending.failures,
+            ended_at=ended_at,
+            delays_s=self._config.retry_delays_s,
+            retry_after_max_s=self._config.retry_after_max_s,
+        )
+
+    async def _unless_stopped(self, fact: FactRow, pending: Pending) -> FactRow:
+        """Give the fact of an attempt; where its webhook was deactivated meanwhile, the one that follows."""
+        webhook = self._registry.webhooks.get(pending.key.webhook_id)
+        reason = _why_not(webhook, test=pending.payload.test)
+        if reason is None:
+            return fact
+        await self._recorder.put(fact, None)
+        return cancelled(pending.key, pending.attempt_no + 1, fact.failures, reason)
+
+    def _is_cut_off(self, task: asyncio.Task[None]) -> bool:
+        """Say whether a worker was cancelled for the sake of its request alone, and is to go on."""
+        return task in self._cut and not task.uncancel()
 
     def _may_send(self) -> bool:
         """Say whether a request may still leave: a process that was frozen wakes up anywhere."""
         return self._lease.trusted
-
-    async def _send(self, message: Message, task: asyncio.Task[None]) -> Outcome | None:
-        """Send; None when the request was cut off."""
-        self._sending.add(task)
-        try:
-            return await self._sender.send(message, self._may_send)
-        except asyncio.CancelledError:
-            if task not in self._cut or task.uncancel():
-                raise  # the run itself ends
-            return None
-        finally:
-            self._sending.discard(task)
-            self._cut.discard(task)
 
     async def _faulted(self, pending: Pending, outcome: NoAnswer, duration_s: float) -> None:
         """Record that nothing left for the receiver, by a fault on our side such as the egress proxy's."""
@@ -260,26 +276,6 @@ class Attempts:
             next_attempt_at=utc_now() + after,
         )
         await self._recorder.put(fact, pending)
-
-    def _headers(
-        self, pending: Pending, delivery_id: str, webhook: Webhook, started_at: dt.datetime
-    ) -> tuple[tuple[str, str], ...]:
-        """Give the header of an attempt (PRODUCT, section 2); a webhook may override User-Agent only."""
-        grillo, *standard = webhook.signer_at(started_at).sign(
-            delivery_id, int(started_at.timestamp()), pending.payload.body
-        )
-        return (
-            ("Content-Type", "application/json"),
-            *(() if webhook.names_user_agent else (("User-Agent", USER_AGENT),)),
-            ("X-Grillo-Event", pending.payload.type),
-            ("X-Grillo-Delivery", delivery_id),
-            grillo,
-            ("X-Grillo-Attempt", str(pending.attempt_no)),
-            ("X-Grillo-Occurred-At", pending.payload.occurred_at),
-            ("X-Grillo-Sequence", str(pending.key.outbox_id)),
-            *standard,
-            *webhook.headers,
-        )
 
 
 def _why_not(webhook: Webhook | None, *, test: bool) -> str | None:

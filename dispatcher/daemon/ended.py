@@ -8,16 +8,38 @@ from typing import Final, assert_never
 import msgspec
 
 from dispatcher.core.delivery import STEP, Kind, State, Trigger, Verdict
-from dispatcher.core.outcome import Answered, NoAnswer, Outcome, error_class
+from dispatcher.core.outcome import Answered, NoAnswer, Outcome
 from dispatcher.core.pending import Lane, Pending
 from dispatcher.store.ledger import FactRow
 from dispatcher.store.registry import Webhook
 from dispatcher.telemetry.lane_metrics import LaneMetrics
-from dispatcher.telemetry.log import canonical_line
+from dispatcher.telemetry.log import CanonicalLine, canonical_line
 
 _LANE_NAMES: Final = tuple(lane.name.lower() for lane in Lane)
+_STEP: Final = STEP[Kind.ATTEMPTED]
 _NUL: Final = str.maketrans({"\x00": "\ufffd"})
 _encode: Final = msgspec.json.Encoder().encode
+
+
+class _Line(CanonicalLine, kw_only=True, gc=False):
+    """The one line of an attempt."""
+
+    event: str = "attempt"
+    delivery: str
+    webhook: str
+    type: str
+    outbox_id: int
+    attempt: int
+    trigger: str
+    lane: str
+    state: str
+    status: int | None
+    error: str | None
+    message: str | None
+    address: str | None
+    duration_ms: float
+    since_recorded_ms: float
+    next_attempt_at: dt.datetime | None
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -26,9 +48,9 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     pending: Pending
     delivery_id: str
     webhook: Webhook
-    trigger: Trigger
     started_at: dt.datetime
-    duration_s: float
+    ended_at: dt.datetime
+    duration_us: int
     headers: tuple[tuple[str, str], ...]
     outcome: Outcome
     verdict: Verdict
@@ -39,7 +61,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     def fact(self) -> FactRow:
         """Give its fact."""
         pending, outcome, verdict = self.pending, self.outcome, self.verdict
-        error = error_class(outcome)
+        error = verdict.error
         status: int | None = None
         message: str | None = None
         response_headers: str | None = None
@@ -55,18 +77,19 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
                 message = _text(outcome.message)
             case _:
                 assert_never(outcome)
+        day, outbox_id, webhook_id = pending.key
         return FactRow(
-            day=pending.key.day,
-            outbox_id=pending.key.outbox_id,
-            webhook_id=pending.key.webhook_id,
+            day=day,
+            outbox_id=outbox_id,
+            webhook_id=webhook_id,
             attempt_no=pending.attempt_no,
-            step=STEP[Kind.ATTEMPTED],
+            step=_STEP,
             kind=Kind.ATTEMPTED,
             state=verdict.state,
-            trigger=self.trigger,
+            trigger=pending.told_trigger,
             failures=verdict.failures,
             started_at=self.started_at,
-            duration_ms=round(self.duration_s * 1000, 3),
+            duration_ms=self.duration_us / 1000,
             status_code=status,
             error_class=None if error is None else error.value,
             error_message=message,
@@ -81,12 +104,13 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
     def report(self, fact: FactRow, metrics: LaneMetrics) -> None:
         """Count it, and write its canonical line."""
-        pending, verdict, duration_s = self.pending, self.verdict, self.duration_s
-        error = error_class(self.outcome)
-        if error is None:
+        pending, verdict, duration_s = self.pending, self.verdict, self.duration_us / 1e6
+        if verdict.error is None:
             metrics.attempted("delivered", None, duration_s)
         else:
-            metrics.attempted("retry" if verdict.state is State.PENDING else "failed", error, duration_s)
+            metrics.attempted(
+                "retry" if verdict.state is State.PENDING else "failed", verdict.error, duration_s
+            )
         metrics.took(self.outcome.timings)
         since_recorded_s = (self.started_at - pending.payload.recorded_at).total_seconds()
         limited = self.webhook.rate_limit_per_s is not None  # then it asked to wait
@@ -94,24 +118,24 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
             metrics.sent_s.observe(since_recorded_s)
             metrics.answered_s.observe(since_recorded_s + duration_s)
         canonical_line(
-            "attempt",
-            {
-                "delivery": self.delivery_id,
-                "webhook": self.webhook.public_id,
-                "type": pending.payload.type,
-                "outbox_id": pending.key.outbox_id,
-                "attempt": pending.attempt_no,
-                "trigger": fact.trigger,
-                "lane": _LANE_NAMES[pending.lane],
-                "state": verdict.state,
-                "status": fact.status_code,
-                "error": fact.error_class,
-                "message": fact.error_message,
-                "address": fact.address,
-                "duration_ms": fact.duration_ms,
-                "since_recorded_ms": round(since_recorded_s * 1000, 1),
-                "next_attempt_at": verdict.next_attempt_at,
-            },
+            _Line(
+                timestamp=self.ended_at,
+                delivery=self.delivery_id,
+                webhook=self.webhook.public_id,
+                type=pending.payload.type,
+                outbox_id=fact.outbox_id,
+                attempt=pending.attempt_no,
+                trigger=pending.told_trigger,
+                lane=_LANE_NAMES[pending.lane],
+                state=verdict.state,
+                status=fact.status_code,
+                error=fact.error_class,
+                message=fact.error_message,
+                address=fact.address,
+                duration_ms=self.duration_us / 1000,
+                since_recorded_ms=round(since_recorded_s * 10_000) / 10,
+                next_attempt_at=verdict.next_attempt_at,
+            )
         )
 
 

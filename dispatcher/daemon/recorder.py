@@ -70,9 +70,10 @@ class Recorder:
 
     async def put(self, fact: FactRow, pending: Pending | None) -> None:
         """Hand over a fact; once it is durable, `pending` is settled (None: another fact of it follows)."""
+        if not self._waiting:
+            self._empty.clear()
+            self._some.set()
         self._waiting.append((pending, fact))
-        self._empty.clear()
-        self._some.set()
         while len(self._waiting) > _MOST_WAITING:
             self._room.clear()
             await self._room.wait()

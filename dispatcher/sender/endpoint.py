@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.core.addresses import InvalidUrlError, Target, read_url
@@ -38,16 +39,16 @@ class Endpoint:
 
     def request(self, message: Message) -> bytes:
         """Write the whole request; raises `SendError` where its headers cannot be sent."""
-        lines = [f"{name}: {value}\r\n" for name, value in message.headers]
-        text = "".join(lines)
-        for name, _ in message.headers:
+        text = self._start
+        for name, value in message.headers:
             if name not in _sendable:
                 _check_name(name)
-        # One line break for each field: none is hidden in a name or a value.
-        if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+            text += f"{name}: {value}\r\n"
+        said = "".join(chain.from_iterable(message.headers))  # all of it at once: faster than value by value
+        if "\n" in said or "\r" in said or "\0" in said:
             raise SendError(ErrorClass.INVALID_REQUEST, "a header's value contains a line break or NUL")
         try:
-            head = f"{self._start}{text}Content-Length: {len(message.body)}\r\n\r\n".encode()
+            head = f"{text}Content-Length: {len(message.body)}\r\n\r\n".encode()
         except UnicodeEncodeError:
             raise SendError(ErrorClass.INVALID_REQUEST, "a header's value is not valid text") from None
         return head + message.body

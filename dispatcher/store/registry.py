@@ -58,6 +58,9 @@ class Webhook(msgspec.Struct, frozen=True):
     signer: Signer
     next_signer: tuple[dt.datetime, Signer] | None  # takes over at that time
 
+    # What each attempt asks, answered once.
+    why_inactive: str | None  # why nothing may be sent to it; None while it is active
+    judges_relevance: bool  # deliveries may end without an attempt because they do not matter any more
     names_user_agent: bool
     hidden: frozenset[str]  # names of the headers whose values look like credentials
 
@@ -69,18 +72,6 @@ class Webhook(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Webhook({self.public_id})"  # the headers' values often are tokens
-
-    @property
-    def why_inactive(self) -> str | None:
-        """Say why nothing may be sent to it; None while it is active."""
-        if self.deleted:
-            return "webhook deleted"
-        return None if self.active else self.disabled_reason or "webhook deactivated"
-
-    @property
-    def judges_relevance(self) -> bool:
-        """Say whether deliveries may end without an attempt because they do not matter any more."""
-        return self.coalesce or self.max_age_s is not None or self.settle_s is not None
 
     def signer_at(self, now: dt.datetime) -> Signer:
         """Give the signer that is in force: the old secret until the rotation's grace is over."""
@@ -260,6 +251,14 @@ class Registry:
             disabled_reason=row["disabled_reason"],
             signer=signer,
             next_signer=next_signer,
+            why_inactive=_why_inactive(row),
+            judges_relevance=(row["coalesce"] or row["max_age_s"] is not None or row["settle_s"] is not None),
             names_user_agent=any(name.lower() == "user-agent" for name in headers),
             hidden=frozenset(name for name in headers if is_credential(name)),
         )
+
+
+def _why_inactive(row: asyncpg.Record) -> str | None:
+    if row["deleted"]:
+        return "webhook deleted"
+    return None if row["active"] else row["disabled_reason"] or "webhook deactivated"

@@ -30,9 +30,9 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """Count one value, in the metric's unit; below zero (clocks differ) counts as zero."""
-        value = max(value, 0.0)
         self._counts[bisect_left(self._upper_bounds, value)] += 1
-        self._sum += value
+        if value > 0.0:
+            self._sum += value
 
     @property
     def count(self) -> int:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from dispatcher.telemetry.histogram import HistogramVec
 from dispatcher.telemetry.tail_clock import TailClock
+from dispatcher.telemetry.tally import Tally, TallyVec
 
 if TYPE_CHECKING:
     from dispatcher.core.outcome import ErrorClass, Timings
@@ -27,8 +28,8 @@ class LaneFamilies:
     """The metrics that are told apart by lane, before their labels are resolved."""
 
     def __init__(self, registry: CollectorRegistry, lanes: Sequence[str]) -> None:
-        def counter(name: str, documentation: str, *more_labels: str) -> Counter:
-            return Counter(name, documentation, ("lane", *more_labels), registry=registry)
+        def counter(name: str, documentation: str) -> Counter:
+            return Counter(name, documentation, ("lane",), registry=registry)
 
         def gauge(name: str, documentation: str) -> Gauge:
             return Gauge(name, documentation, ("lane",), registry=registry)
@@ -70,12 +71,12 @@ class LaneFamilies:
         self.deliveries = counter(
             "dispatcher_deliveries_created_total", "Deliveries made: one event for one webhook."
         )
-        self.attempts = counter(
+        self.attempts = TallyVec(
             "dispatcher_attempts_total",
             "Attempts that ended, by what follows and by error class (`none` for a success).",
-            "result",
-            "error",
+            ("lane", "result", "error"),
         )
+        registry.register(self.attempts)
         self.in_flight = gauge("dispatcher_deliveries_in_flight", "Requests that are under way.")
         self.queued = gauge("dispatcher_deliveries_queued", "Deliveries that wait in memory for a free slot.")
         self.attempt_s = histogram(
@@ -111,29 +112,30 @@ class LaneMetrics:
         self.sent_s = families.sent_s[lane]
         self.answered_s = families.answered_s[lane]
         self._attempts = families.attempts
-        self._phase_s = families.phase_s
+        self._phases_s = [families.phase_s[phase] for phase in PHASES]
         self._lane = lane
-        self._by_end: dict[tuple[Result, ErrorClass | None], Counter] = {}
+        self._by_end: dict[tuple[Result, ErrorClass | None], Tally] = {}
         self._attempts_ending("delivered", None)  # shown from the start, so that a rate has a first value
 
     def attempted(self, result: Result, error: ErrorClass | None, duration_s: float) -> None:
         """Count one attempt that ended: what follows from it, why it failed, how long it took."""
         ended = self._by_end.get((result, error)) or self._attempts_ending(result, error)
-        ended.inc()
+        ended.count += 1
         self.attempt_s.observe(duration_s)
 
     def took(self, timings: Timings) -> None:
         """Count the phases of an attempt that took place; a kept connection has but the last one."""
+        dns_s, connect_s, tls_s, first_byte_s = self._phases_s
         if timings.dns_ms is not None:
-            self._phase_s["dns"].observe(timings.dns_ms / 1000)
+            dns_s.observe(timings.dns_ms / 1000)
         if timings.connect_ms is not None:
-            self._phase_s["connect"].observe(timings.connect_ms / 1000)
+            connect_s.observe(timings.connect_ms / 1000)
         if timings.tls_ms is not None:
-            self._phase_s["tls"].observe(timings.tls_ms / 1000)
+            tls_s.observe(timings.tls_ms / 1000)
         if timings.first_byte_ms is not None:
-            self._phase_s["first_byte"].observe(timings.first_byte_ms / 1000)
+            first_byte_s.observe(timings.first_byte_ms / 1000)
 
-    def _attempts_ending(self, result: Result, error: ErrorClass | None) -> Counter:
-        child = self._attempts.labels(self._lane, result, "none" if error is None else error.value)
-        self._by_end[result, error] = child
-        return child
+    def _attempts_ending(self, result: Result, error: ErrorClass | None) -> Tally:
+        tally = self._attempts[self._lane, result, "none" if error is None else error.value]
+        self._by_end[result, error] = tally
+        return tally

@@ -55,10 +55,10 @@ def test_four_attempts_then_failed() -> None:
             break
         failures, trigger = one.failures, Trigger.RETRY
     assert [
-        Verdict(State.PENDING, after_s(60), 1),
-        Verdict(State.PENDING, after_s(300), 2),
-        Verdict(State.PENDING, after_s(1800), 3),
-        Verdict(State.FAILED, None, 4),
+        Verdict(State.PENDING, after_s(60), 1, ErrorClass.TIMEOUT),
+        Verdict(State.PENDING, after_s(300), 2, ErrorClass.TIMEOUT),
+        Verdict(State.PENDING, after_s(1800), 3, ErrorClass.TIMEOUT),
+        Verdict(State.FAILED, None, 4, ErrorClass.TIMEOUT),
     ] == seen
 
 
@@ -67,32 +67,34 @@ def test_four_attempts_then_failed() -> None:
 def test_success_ends_it(trigger: Trigger, failures: int) -> None:
     """Any 2xx delivers, whatever came before and whoever asked for the attempt."""
     for status in (200, 204, 299):
-        expected = Verdict(State.DELIVERED, None, failures)
+        expected = Verdict(State.DELIVERED, None, failures, None)
         assert expected == verdict(answered(status), trigger=trigger, failures=failures)
 
 
 @pytest.mark.parametrize("trigger", [Trigger.MANUAL, Trigger.TEST])
 def test_attempts_by_hand_are_made_once(trigger: Trigger) -> None:
     """A failed redelivery or test has no schedule."""
-    assert Verdict(State.FAILED, None, 1) == verdict(answered(503), trigger=trigger)
+    expected = Verdict(State.FAILED, None, 1, ErrorClass.SERVER_ERROR)
+    assert expected == verdict(answered(503), trigger=trigger)
 
 
 def test_recovered_deliveries_are_retried() -> None:
     """A recovery is a first attempt made late: it has the whole schedule before it."""
-    assert Verdict(State.PENDING, after_s(60), 1) == verdict(NOTHING, trigger=Trigger.RECOVER)
+    expected = Verdict(State.PENDING, after_s(60), 1, ErrorClass.TIMEOUT)
+    assert expected == verdict(NOTHING, trigger=Trigger.RECOVER)
 
 
 @pytest.mark.parametrize("trigger", Trigger)
 def test_delivered_is_for_ever(trigger: Trigger) -> None:
     """A redelivery that fails takes nothing back, and asks for no retry."""
-    expected = Verdict(State.DELIVERED, None, 2)
+    expected = Verdict(State.DELIVERED, None, 2, ErrorClass.SERVER_ERROR)
     assert expected == verdict(answered(500), trigger=trigger, state=State.DELIVERED, failures=2)
 
 
 def test_receiver_can_postpone_its_retry() -> None:
     """Retry-After counts from the end of the attempt, up to an hour."""
     one = verdict(answered(503, **{"Retry-After": "600"}))
-    assert Verdict(State.PENDING, after_s(600), 1) == one
+    assert Verdict(State.PENDING, after_s(600), 1, ErrorClass.SERVER_ERROR) == one
     assert after_s(3600) == verdict(answered(429, **{"Retry-After": "99999"})).next_attempt_at
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import logging
@@ -41,6 +42,19 @@ def out() -> io.BytesIO:
 def lines(out: io.BytesIO) -> list[dict[str, Any]]:
     """Read what was logged."""
     return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+class Attempt(log.CanonicalLine, kw_only=True):
+    """A canonical line with fields of its own."""
+
+    event: str = "attempt"
+    attempt: int
+    message: str | None = None
+
+
+def attempt(number: int, message: str | None = None) -> Attempt:
+    """Make the line of an attempt."""
+    return Attempt(timestamp=dt.datetime(2026, 11, 21, 14, tzinfo=dt.UTC), attempt=number, message=message)
 
 
 def test_a_line_is_one_json_object_that_begins_with_time_level_and_event(out: io.BytesIO) -> None:
@@ -133,28 +147,60 @@ def test_no_prefix_where_standard_error_was_redirected(tmp_path: os.PathLike[str
 def test_a_canonical_line_is_written_at_once_where_no_loop_runs(out: io.BytesIO) -> None:
     """There is nobody who would write it later."""
     log.configure(Log(), out, {})
-    log.canonical_line("attempt", {"attempt": 1})
+    log.canonical_line(attempt(1))
     assert ["attempt"] == [json.loads(line)["event"] for line in out.getvalue().splitlines()]
 
 
 async def test_canonical_lines_are_gathered_and_stay_in_order(out: io.BytesIO) -> None:
     """They are written together, before whatever else is said, and soon in any case."""
     log.configure(Log(), out, {})
-    log.canonical_line("attempt", {"attempt": 1})
-    log.canonical_line("attempt", {"attempt": 2})
+    log.canonical_line(attempt(1))
+    log.canonical_line(attempt(2))
     assert b"" == out.getvalue()
     structlog.get_logger().warning("something else")
-    log.canonical_line("attempt", {"attempt": 3})
+    log.canonical_line(attempt(3))
     expected = ["attempt", "attempt", "something else"]
     assert expected == [json.loads(line)["event"] for line in out.getvalue().splitlines()]
     await wait_for(lambda: 4 == len(lines(out)), "the gathered line")
     assert 3 == json.loads(out.getvalue().splitlines()[-1])["attempt"]
 
 
+async def test_a_canonical_line_is_as_any_other(out: io.BytesIO) -> None:
+    """Time, level and event come first, and what is not known is there as null."""
+    log.configure(Log(), out, {})
+    log.canonical_line(attempt(1))
+    log.canonical_line(attempt(2, "half a pair: \ud800"))
+    await wait_for(lambda: 2 == len(lines(out)), "the gathered lines")
+    first, second = lines(out)
+    names = ["timestamp", "level", "event", "attempt", "message"]
+    assert [names, names] == [list(first), list(second)]
+    assert ["2026-11-21T14:00:00Z", "info", "attempt", 1, None] == list(first.values())
+    assert (2, "half a pair: \ud800") == (second["attempt"], second["message"])
+
+
+def test_a_canonical_line_for_people(out: io.BytesIO) -> None:
+    """The console shows it as it shows every line."""
+    log.configure(Log(format="console"), out, {})
+    log.canonical_line(attempt(7))
+    assert "attempt=7" in out.getvalue().decode()
+
+
+def test_the_journal_is_told_a_canonical_lines_priority() -> None:
+    """It is a line like others."""
+    ours, journal = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, journal, ours.makefile("wb") as stream:
+        status = os.fstat(ours.fileno())
+        log.configure(Log(), stream, {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+        log.canonical_line(attempt(7))
+        line = journal.recv(4096)
+    assert line.startswith(b"<6>{")
+    assert 7 == json.loads(line[3:])["attempt"]
+
+
 async def test_another_thread_leaves_gathered_lines_alone(out: io.BytesIO) -> None:
     """They are the loop's: taken away from two sides one could be lost."""
     log.configure(Log(), out, {})
-    log.canonical_line("attempt", {"attempt": 1})
+    log.canonical_line(attempt(1))
     thread = threading.Thread(target=logging.getLogger("exporter").warning, args=("queue full",))
     thread.start()
     thread.join()
