@@ -59,8 +59,8 @@ async def migrate(
     """Bring the database to this version's schema, or to that of other `migrations`.
 
     Idempotent and safe to run twice at once: a lock on the database makes the second one wait and find
-    the work done. Also makes the coming months' partitions and repeats the grants, so that roles created
-    later get theirs.
+    the work done. Also makes the coming months' partitions, repeats the grants, so that roles created
+    later get theirs, and compiles the rules of event types, which a restore may have brought past triggers.
     """
     connection = await connect(url, name="migrate", config=config or DatabaseConfig())
     try:
@@ -84,6 +84,7 @@ async def _migrate(connection: asyncpg.Connection, migrations: Sequence[Migratio
     async with connection.transaction():
         await connection.execute(QUERIES["create_partitions"], 13)
         await connection.execute("select grant_roles()")
+        await connection.execute("select outbox_compile()")  # where event types came past their triggers
     return Migrated(created=False, applied=applied)
 
 

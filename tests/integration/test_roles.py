@@ -139,6 +139,7 @@ async def test_producer_does_nothing_else(producer: Login) -> None:
             "select drop_oldest_month(current_date)",
             "select skip_outbox_ids()",
             "select grant_roles()",
+            "select outbox_compile()",
             "select nextval('outbox_id_seq')",
             "create table mine ()",
             "update registry_version set version = 0",
@@ -162,6 +163,66 @@ async def test_producer_cannot_bend_the_trigger(producer: Login) -> None:
     with refused(asyncpg.CheckViolationError, '"a.b" is not a registered event type'):
         await connection.execute("insert into public.outbox (type, data) values ('a.b', '{}')")
     await connection.close()
+
+
+# Whatever the trigger names, in a schema that a producer looks into first: it breaks whoever finds it.
+IN_THE_WAY = """
+create schema mine;
+do $$
+declare
+    one   record;
+    kinds regtype[] := '{text,json,jsonb,jsonpath,int2,int4,int8,timestamptz,xid8}';
+begin
+    for one in select oid, oprname, oprleft::regtype, oprright::regtype, oprresult::regtype from pg_operator
+                where oprname = any ('{=,<>,<,>,<=,>=,+,@@,->,->>,!~,~,!~~,~~,||}')
+                  and oprleft = any (kinds) and oprright = any (kinds) loop
+        execute format($f$create function mine.bent_%s(%s, %s) returns %s language plpgsql as
+                          'begin raise exception $e$bent: %s$e$; end'$f$,
+                       one.oid, one.oprleft, one.oprright, one.oprresult, one.oprname);
+        execute format('create operator mine.%s (leftarg = %s, rightarg = %s, function = mine.bent_%s)',
+                       one.oprname, one.oprleft, one.oprright, one.oid);
+    end loop;
+    for one in select proname, pg_get_function_identity_arguments(oid) as arguments,
+                      pg_get_function_result(oid) as result
+                 from pg_proc
+                where pronamespace = 'pg_catalog'::regnamespace and proname = any (
+                    '{array_position,octet_length,ltrim,substr,jsonb_path_exists,jsonb_typeof,
+                      pg_try_advisory_lock_shared,pg_advisory_unlock_shared,pg_current_xact_id}') loop
+        execute format($f$create function mine.%1$I(%2$s) returns %3$s language plpgsql as
+                          'begin raise exception $e$bent: %1$s$e$; end'$f$,
+                       one.proname, one.arguments, one.result);
+    end loop;
+    for one in select unnest('{text,json,jsonb,jsonpath,int2,int4,timestamptz,xid8}'::text[]) as name loop
+        execute format('create type mine.%I as enum ()', one.name);
+    end loop;
+end $$;
+grant usage on schema mine to outbox_producer;
+"""
+
+
+async def test_producer_cannot_bend_a_name(database: Database, producer: Login) -> None:
+    """Types, operators and functions of a producer's own are not those that the short way finds."""
+    owner = await database.connect()
+    await owner.execute(IN_THE_WAY)
+    found = await owner.fetchval("select count(*) from pg_operator where oprnamespace = 'mine'::regnamespace")
+    await owner.close()
+    assert found > 50
+    connection = await asyncpg.connect(producer.url, ssl=False)
+    try:
+        await connection.execute("set search_path = mine, pg_catalog, public")
+        with refused(asyncpg.RaiseError, "bent: ->>"):
+            await connection.execute("select pg_catalog.to_jsonb(1) ->> 'a'")
+        statement = await connection.prepare("insert into public.outbox (type, data) values ($1, $2)")
+        await statement.fetch("event.detected", detected())
+        await statement.fetch("event.detected", detected(note="x" * 150))
+        await statement.fetch("event.detected", detected(note="x" * 400))
+        await statement.fetch("event.detected", detected(note="x" * 2000))
+        with refused(asyncpg.CheckViolationError, "data.latitude"):
+            await statement.fetch("event.detected", detected(latitude=91))
+        with refused(asyncpg.CheckViolationError, '"a.b" is not a registered event type'):
+            await statement.fetch("a.b", detected())
+    finally:
+        await connection.close()
 
 
 BRANCH_OFF = (
@@ -293,6 +354,8 @@ async def test_daemon_changes_nothing_recorded(daemon: Login) -> None:
         "set session_replication_role = replica",
         "create table mine ()",
         "select grant_roles()",
+        "select outbox_compile()",
+        "create or replace function outbox_accept() returns trigger language plpgsql as 'begin end'",
     ]
     connection = await asyncpg.connect(daemon.url, ssl=False)
     try:
