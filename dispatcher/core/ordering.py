@@ -86,20 +86,17 @@ class Order:
 
         `postponed`: others wait until then, however long that is.
         """
+        if due_at is None:
+            return self.over(pending)
         key = _key(pending)
         if key is None:
             return False
         found = self._lines.get(key)
-        if found is pending and due_at is None:
-            del self._lines[key]
-            return False
         outbox_id = pending.key.outbox_id
         if found is None or (found is not pending and outbox_id not in self._line(key).out):
             return False
         line = self._line(key)
-        if due_at is None:
-            del line.out[outbox_id]
-        elif self._ordering(pending.key.webhook_id) == "strict" and pending.lane is not Lane.RECOVERY:
+        if self._ordering(pending.key.webhook_id) == "strict" and pending.lane is not Lane.RECOVERY:
             line.out[outbox_id] = _NEVER
         elif postponed or due_at - now <= PATIENCE:
             expires_at = max(due_at, now) + _LATE
@@ -107,6 +104,20 @@ class Order:
             heapq.heappush(self._expiries, (expires_at, outbox_id, key))
         else:
             del line.out[outbox_id]
+        return self._release(key, line)
+
+    def over(self, pending: Pending) -> bool:
+        """Note that the fact is durable after which a delivery is not due again; true where others go now."""
+        key = _key(pending)
+        line = None if key is None else self._lines.get(key)
+        if key is None or line is None:
+            return False
+        if line is pending:
+            del self._lines[key]
+            return False
+        if not isinstance(line, _Line) or pending.key.outbox_id not in line.out:
+            return False
+        del line.out[pending.key.outbox_id]
         return self._release(key, line)
 
     def newest_behind(self, pending: Pending) -> OutboxId | None:

@@ -195,7 +195,7 @@ class Attempts:
             verdict=verdict,
         )
         fact = ended.fact()
-        ended.report(fact, self._lane_metrics[pending.lane])
+        ended.report(self._lane_metrics[pending.lane])
         if verdict.state is State.PENDING:
             fact = await self._unless_stopped(fact, pending)
         await self._recorder.put(fact, pending)

@@ -102,7 +102,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
             timings=_encode(outcome.timings).decode(),
         )
 
-    def report(self, fact: FactRow, metrics: LaneMetrics) -> None:
+    def report(self, metrics: LaneMetrics) -> None:
         """Count it, and write its canonical line."""
         pending, verdict, duration_s = self.pending, self.verdict, self.duration_us / 1e6
         if verdict.error is None:
@@ -112,31 +112,37 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
                 "retry" if verdict.state is State.PENDING else "failed", verdict.error, duration_s
             )
         metrics.took(self.outcome.timings)
-        since_recorded_s = (self.started_at - pending.payload.recorded_at).total_seconds()
         limited = self.webhook.rate_limit_per_s is not None  # then it asked to wait
         if pending.trigger is Trigger.FIRST and pending.attempt_no == 1 and not limited:
+            since_recorded_s = self._since_recorded_s()
             metrics.sent_s.observe(since_recorded_s)
             metrics.answered_s.observe(since_recorded_s + duration_s)
-        canonical_line(
-            _Line(
-                timestamp=self.ended_at,
-                delivery=self.delivery_id,
-                webhook=self.webhook.public_id,
-                type=pending.payload.type,
-                outbox_id=fact.outbox_id,
-                attempt=pending.attempt_no,
-                trigger=pending.told_trigger,
-                lane=_LANE_NAMES[pending.lane],
-                state=verdict.state,
-                status=fact.status_code,
-                error=fact.error_class,
-                message=fact.error_message,
-                address=fact.address,
-                duration_ms=self.duration_us / 1000,
-                since_recorded_ms=round(since_recorded_s * 10_000) / 10,
-                next_attempt_at=verdict.next_attempt_at,
-            )
+        canonical_line(self)
+
+    def line(self) -> CanonicalLine:
+        """Give its line for the log."""
+        pending, outcome, verdict = self.pending, self.outcome, self.verdict
+        return _Line(
+            timestamp=self.ended_at,
+            delivery=self.delivery_id,
+            webhook=self.webhook.public_id,
+            type=pending.payload.type,
+            outbox_id=pending.key.outbox_id,
+            attempt=pending.attempt_no,
+            trigger=pending.told_trigger,
+            lane=_LANE_NAMES[pending.lane],
+            state=verdict.state,
+            status=outcome.status if isinstance(outcome, Answered) else None,
+            error=verdict.error,
+            message=None if isinstance(outcome, Answered) else _text(outcome.message),
+            address=outcome.address,
+            duration_ms=self.duration_us / 1000,
+            since_recorded_ms=round(self._since_recorded_s() * 10_000) / 10,
+            next_attempt_at=verdict.next_attempt_at,
         )
+
+    def _since_recorded_s(self) -> float:
+        return (self.started_at - self.pending.payload.recorded_at).total_seconds()
 
 
 def _text(message: str) -> str:

@@ -51,14 +51,16 @@ class Intake:
 
     def admit(self, message: MessageRow) -> None:
         """Reserve room for each delivery of a message, and note in `claimed` which have found some."""
+        lane, shard, lanes, waiting = self._lane, self._shard, self._lanes, self._waiting
+        alone, nobody_waits = shard.alone, not waiting.count
         for webhook_id in message.webhook_ids:
             message.claimed.append(
-                self._shard.owns(webhook_id)
-                and not self._waiting.waits(self._lane, webhook_id)
-                and self._lanes.admit(
-                    self._lane,
+                (alone or shard.owns(webhook_id))
+                and (nobody_waits or not waiting.waits(lane, webhook_id))
+                and lanes.admit(
+                    lane,
                     DeliveryKey(message.day, message.outbox_id, webhook_id),
-                    len(message.body_for(webhook_id)),
+                    len(message.body if message.full_body is None else message.body_for(webhook_id)),
                 )
                 is Admission.ADMITTED
             )
@@ -77,19 +79,18 @@ class Intake:
         deliveries = queued = 0
         self._progress.opened(self._lane, batch, sum(sum(message.claimed) for message in messages))
         for message in messages:
-            payloads: dict[int, Payload] = {}  # by the body that it holds
+            payload = full_payload = None  # shared by those who get the same body
             deliveries += len(message.webhook_ids)
             for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True):
                 if claimed:
                     key = DeliveryKey(message.day, message.outbox_id, webhook_id)
-                    body = message.body_for(webhook_id)
-                    payload = payloads.get(id(body))
-                    if payload is None:
-                        payload = Payload(
-                            message.type, body, message.recorded_at, message.traceparent, test=message.test
-                        )
-                        payloads[id(body)] = payload
-                    queued += self._waiting.queue(Pending(key, self._lane, payload, batch=batch))
+                    if message.full_body is not None and webhook_id in message.full_for:
+                        full_payload = full_payload or _payload(message, message.full_body)
+                        pending = Pending(key, self._lane, full_payload, batch=batch)
+                    else:
+                        payload = payload or _payload(message, message.body)
+                        pending = Pending(key, self._lane, payload, batch=batch)
+                    queued += self._waiting.queue(pending)
                 elif self._shard.owns(webhook_id):
                     self._waiting.mark(self._lane, webhook_id, message.outbox_id)
         self._metrics.deliveries.inc(deliveries)
@@ -106,3 +107,7 @@ class Intake:
         if queued:
             self._pushed()
         self._written()
+
+
+def _payload(message: MessageRow, body: bytes) -> Payload:
+    return Payload(message.type, body, message.recorded_at, message.traceparent, test=message.test)

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -102,10 +103,11 @@ class Recorder:
             if len(self._waiting) < BATCH_ROWS:
                 await asyncio.sleep(_LINGER_S)
             count = min(len(self._waiting), BATCH_ROWS)
-            batch = [self._waiting[index] for index in range(count)]
+            batch = list(islice(self._waiting, count))
             started = time.perf_counter()
-            due = (fact.next_attempt_at for _, fact in batch)
-            await self._reach_back(min((at for at in due if at is not None), default=self._searched_from))
+            due = [fact.next_attempt_at for _, fact in batch if fact.next_attempt_at is not None]
+            if due:
+                await self._reach_back(min(due))
             await self._append([fact for _, fact in batch])
             self._metrics.flush_s.observe(time.perf_counter() - started)
             self._metrics.facts_recorded.inc(count)

@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 
 from dispatcher.config import Delivery
-from dispatcher.core.delivery import Kind
+from dispatcher.core.delivery import Kind, State
 from dispatcher.core.errors import DrainExpired, LeaseLost
 from dispatcher.core.ids import RunId, WebhookId
 from dispatcher.core.lanes import Lanes, Limits
@@ -50,9 +50,7 @@ from dispatcher.store.registry import Registry, Webhook
 from dispatcher.store.streaks import Streaks
 
 _LEAST_PATIENCE_S: Final = 0.05
-_LONGEST_PATIENCE_S: Final = (
-    1.0  # an earlier one may join; or the clock is put back, and the first is far off
-)
+_LONGEST_PATIENCE_S: Final = 1.0  # an earlier one may join; or the clock is put back, and the first far off
 
 log = structlog.get_logger("run")
 
@@ -265,12 +263,16 @@ class Run:
     def _durable(self, pending: Pending, fact: FactRow) -> None:
         """Free the room of an attempt whose fact is durable, and put its retry on the schedule."""
         self.lanes.settled(pending, answered=fact.status_code is not None)
-        if self._order.settled(
-            pending, fact.next_attempt_at, utc_now(), postponed=fact.kind is Kind.POSTPONED
-        ):
+        due_at = fact.next_attempt_at
+        if due_at is None:
+            others_go = self._order.over(pending)
+        else:
+            self.retries.expect(due_at)
+            others_go = self._order.settled(pending, due_at, utc_now(), postponed=fact.kind is Kind.POSTPONED)
+            if self._order.next_expiry is not None:
+                self._patient.set()
+        if others_go:
             self._attempts.pump()
-        if self._order.next_expiry is not None:
-            self._patient.set()
         if pending.batch is not None:
             self._progress.closed(pending.lane, pending.batch)
             self.waiting.room_freed(pending.lane, pending.key.webhook_id)
@@ -279,9 +281,8 @@ class Run:
             self.waiting.room_freed(pending.lane, pending.key.webhook_id)
         else:
             self.waiting.settled(pending)
-        self._disabler.recorded(fact)
-        if fact.next_attempt_at is not None:
-            self.retries.expect(fact.next_attempt_at)
+        if fact.state is State.FAILED:
+            self._disabler.recorded(fact)
 
 
 def limits_of(delivery: Delivery, among: int = 1) -> Limits:

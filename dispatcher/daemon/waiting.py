@@ -145,8 +145,11 @@ class Waiting:
 
     def queue(self, pending: Pending) -> bool:
         """Queue what was admitted and written, in a batch that is open; false where it waits after all."""
+        if not self._entries:
+            self._order.push(pending)
+            return True
         lane, webhook_id = pending.lane, pending.key.webhook_id
-        entry = self._entries.get((lane, webhook_id)) if self._entries else None
+        entry = self._entries.get((lane, webhook_id))
         if entry is not None and entry.behind is not None:
             entry.behind.append(pending)
             # The reader may have come by while this was being written, and have found no room.

@@ -102,7 +102,10 @@ class AnswerReader:
             if self.over:
                 return
         self._received = received
-        self._parse(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserUpgrade, HttpParserError) as error:
+            self._refused(error)
 
     def end(self, *, clean: bool) -> None:
         """Take the end of the connection; it is the end of the body where nothing else is."""
@@ -119,22 +122,23 @@ class AnswerReader:
         """Read up to the bound, and give what may still be read beyond it."""
         if not self.status:
             room = self._budget - self._received
-            self._parse(data[:room])
+            try:
+                self._parser.feed_data(data[:room])
+            except (HttpParserUpgrade, HttpParserError) as error:
+                self._refused(error)
             if not self.over and self._budget == MAX_HEAD_BYTES:  # the header's end raises it
                 self.give_up(Trouble.FLOOD)
             return data[room:]
         self.over = True  # what surrounds the body goes on for ever
         return b""
 
-    def _parse(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self.persistent = False  # 101: the answer is complete, and what follows it no HTTP
-        except HttpParserError as error:
-            self.persistent = False
-            if not self.over:  # else it was complete: whatever follows it only costs the connection
-                self.give_up(Trouble.MALFORMED, self.detail or str(error).partition("\n")[0])
+    def _refused(self, error: Exception) -> None:
+        """Take it that llhttp reads no further."""
+        self.persistent = False
+        # After 101 (an upgrade) the answer is complete, and what follows is no HTTP. Whatever follows another
+        # one that was complete only costs the connection.
+        if not isinstance(error, HttpParserUpgrade) and not self.over:
+            self.give_up(Trouble.MALFORMED, self.detail or str(error).partition("\n")[0])
 
     def _framed(self) -> bool:
         """Whether the header says where the body ends (RFC 9112, 6.3)."""

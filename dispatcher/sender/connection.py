@@ -82,7 +82,8 @@ class ReceiverConnection(asyncio.Protocol):
             return waiter
         self._waiter = waiter
         self.due = deadline
-        self._pool.watch(deadline)
+        if deadline < self._pool.sweep_at:
+            self._pool.watch(deadline)
         self._transport.write(request)
         return waiter
 
@@ -95,7 +96,8 @@ class ReceiverConnection(asyncio.Protocol):
             or self._transport.get_write_buffer_size()
         ):
             return False
-        self.rest(keep_until)
+        self.due = keep_until
+        self.idle = True
         return True
 
     def rest(self, keep_until: float) -> None:

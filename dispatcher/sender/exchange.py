@@ -25,7 +25,14 @@ def outcome_of(connection: ReceiverConnection, timeout_s: float) -> Outcome:
     body is longer than what is read of it is: its status decides.
     """
     answer = connection.answer
-    timings = _timings(connection)
+    first_byte_ms = None
+    if connection.first_byte_ns:
+        first_byte_ms = (connection.first_byte_ns - connection.sent_ns) // 1000 / 1000
+    if connection.fresh is None:
+        timings = Timings(None, None, None, first_byte_ms)
+    else:  # what making the connection took, if it was made for this request
+        timings = msgspec.structs.replace(connection.fresh, first_byte_ms=first_byte_ms)
+        connection.fresh = None
     if not answer.over or answer.trouble is not None:
         return NoAnswer(*_explain(connection, answer, timeout_s), connection.address, timings)
     return Answered(
@@ -74,17 +81,6 @@ def _explain(
     if answer.trouble is Trouble.DEADLINE:
         return ErrorClass.TIMEOUT, f"{what} within {timeout_s:g} s"
     return ErrorClass.RESET, f"{what} before the connection ended"
-
-
-def _timings(connection: ReceiverConnection) -> Timings:
-    """Add the time to the first byte to what making the connection took, if it was made for this request."""
-    first_byte_ms = None
-    if connection.first_byte_ns:
-        first_byte_ms = (connection.first_byte_ns - connection.sent_ns) // 1000 / 1000
-    fresh, connection.fresh = connection.fresh, None
-    if fresh is None:
-        return Timings(None, None, None, first_byte_ms)
-    return msgspec.structs.replace(fresh, first_byte_ms=first_byte_ms)
 
 
 def _hint_s(header: str) -> float | None:

@@ -57,7 +57,7 @@ class Pool:
         self._idle: Final[dict[ReceiverConnection, None]] = {}  # those of all origins, the oldest first
         self._origins: Final[WeakValueDictionary[OriginKey, Origin]] = WeakValueDictionary()
         self._timer: asyncio.TimerHandle | None = None
-        self._sweep_at = _NEVER
+        self.sweep_at = _NEVER  # when the sweep comes, at the latest
         self._not_before = 0.0
         self._empty: asyncio.Event | None = None  # set by the last connection, once the pool is closing
 
@@ -94,7 +94,8 @@ class Pool:
         connection.idle_since = now
         connection.origin.idle.append(connection)
         self._idle[connection] = None
-        self.watch(connection.due)
+        if connection.due < self.sweep_at:
+            self.watch(connection.due)
 
     def park(self, connection: ReceiverConnection) -> bool:
         """Keep a connection that was made ahead of any request; false where it has ended already."""
@@ -127,13 +128,12 @@ class Pool:
 
     def watch(self, due: float) -> None:
         """See to it that the sweep is not later than this, but for its shortest period."""
-        if due < self._sweep_at:
-            at = max(due, self._not_before)
-            if at < self._sweep_at:
-                self._sweep_at = at
-                if self._timer is not None:
-                    self._timer.cancel()
-                self._timer = self._loop.call_at(at, self._sweep)
+        at = max(due, self._not_before)
+        if at < self.sweep_at:
+            self.sweep_at = at
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(at, self._sweep)
 
     def opened(self, connection: ReceiverConnection) -> None:
         """Count a new connection; where there are too many, it takes the place of one that is idle."""
@@ -178,7 +178,7 @@ class Pool:
     def _sweep(self) -> None:
         now = self._loop.time()
         self._timer = None
-        self._sweep_at = earliest = _NEVER
+        self.sweep_at = earliest = _NEVER
         self._not_before = now + _SWEEP_EVERY_S
         for connection in list(self._open):
             if connection.due <= now + _EARLY_S:

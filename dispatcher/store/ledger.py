@@ -155,22 +155,11 @@ class Ledger:
         event at the position goes to as well, by statements that follow. Raises `BatchTaken` when the batch
         is there already, with what it may hold of another run.
         """
-        run_id = self._run_id
         new = [message for message in messages if not message.written]
-        days: list[dt.date] = []
-        outbox_ids: list[OutboxId] = []
-        webhook_ids: list[WebhookId] = []
-        runs: list[RunId | None] = []
-        for message in messages:
-            count = len(message.webhook_ids)
-            days += [message.day] * count
-            outbox_ids += [message.outbox_id] * count
-            webhook_ids += message.webhook_ids
-            runs += [run_id if claimed else None for claimed in message.claimed]
         try:
             written = await self._link.fetchrow(
                 "fan_out",
-                run_id,
+                self._run_id,
                 lane,
                 batch,
                 [message.day for message in new],
@@ -180,17 +169,18 @@ class Ledger:
                 [message.recorded_at for message in new],
                 [message.deliveries for message in new],
                 [message.body for message in new],
-                days,
-                outbox_ids,
-                webhook_ids,
-                runs,
+                [message.day for message in messages],
+                [message.outbox_id for message in messages],
+                # As text: of an array asyncpg asks each element whether it is one too, which costs more.
+                [_array(message.webhook_ids) for message in messages],
+                [_array(["t" if claimed else "f" for claimed in message.claimed]) for message in messages],
                 str(position.done),
                 str(position.target),
                 str(position.xid),
                 position.outbox_id,
                 system_id,
                 [message.full_body for message in new],
-                [_array(message.full_for) for message in new],
+                [_array(message.full_for) if message.full_for else None for message in new],
                 day,
                 rest or None,
             )
@@ -258,8 +248,8 @@ class Ledger:
             raise LeaseLost("another run leads")
 
 
-def _array(ids: Collection[WebhookId]) -> str | None:
-    return f"{{{','.join(map(str, ids))}}}" if ids else None
+def _array(elements: Collection[object]) -> str:
+    return f"{{{','.join(map(str, elements))}}}"
 
 
 class Appender:

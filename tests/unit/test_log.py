@@ -51,6 +51,10 @@ class Attempt(log.CanonicalLine, kw_only=True):
     attempt: int
     message: str | None = None
 
+    def line(self) -> log.CanonicalLine:
+        """Give itself."""
+        return self
+
 
 def attempt(number: int, message: str | None = None) -> Attempt:
     """Make the line of an attempt."""

@@ -110,9 +110,10 @@ with held as materialized (
     on conflict do nothing
 ), deliveries as (
     insert into delivery (day, outbox_id, webhook_id, lane, run_id)
-    select d.day, d.outbox_id, d.webhook_id, $2, d.run_id
-      from unnest($11::date[], $12::bigint[], $13::bigint[], $14::bigint[])
-           as d (day, outbox_id, webhook_id, run_id), held
+    select m.day, m.outbox_id, d.webhook_id, $2, case when d.claimed then held.run_id end
+      from unnest($11::date[], $12::bigint[], $13::text[], $14::text[])
+           as m (day, outbox_id, webhook_ids, claimed),
+           unnest(m.webhook_ids::bigint[], m.claimed::boolean[]) as d (webhook_id, claimed), held
     on conflict do nothing
 )
 insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id, rest)
