@@ -52,11 +52,14 @@ class Leading:
 
         Raises `OperatorError` after a restore into another server or database.
         """
+        last_batches = {Lane.ALERT: await self._tailers[Lane.ALERT].begin()}
         async with asyncio.TaskGroup() as group:
             ringing = group.create_task(self._producers_may_ring())
-            begun = {lane: group.create_task(tailer.begin()) for lane, tailer in self._tailers.items()}
+            begun = {
+                lane: group.create_task(self._tailers[lane].begin()) for lane in (Lane.EVENT, Lane.ROUTINE)
+            }
         self._may_ring = ringing.result()
-        return {lane: one.result() for lane, one in begun.items()}
+        return last_batches | {lane: one.result() for lane, one in begun.items()}
 
     async def run(self) -> None:
         """Follow the outbox until cancelled."""

@@ -12,33 +12,19 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import DatabaseUnavailable
 from dispatcher.store.away import unavailable, unavailable_when_away
+from dispatcher.store.driver import NO_SETTINGS, SERVER_SETTINGS, Watched, connect, hang_up
 from dispatcher.store.queries import QUERIES
 from dispatcher.store.silence import Silence
-
-# The server closes dead peers' sessions by itself, which frees their locks.
-_SERVER_SETTINGS: Final = {
-    "timezone": "UTC",
-    "standard_conforming_strings": "on",  # schema.sql is written in it
-    "search_path": "public",  # whatever the role or the database has set, and "$user" may be a schema
-    "jit": "off",  # compiling costs more than any of our statements
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-    "idle_in_transaction_session_timeout": "60s",
-}
-
-_NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 # What the sessions of tail and backlog ask of the planner: to follow indexes, in their order. Their
 # statements are planned once for all positions (planning over all partitions costs more than they do: 5 to
@@ -57,53 +43,6 @@ INDEXED: Final[Mapping[str, str]] = MappingProxyType(
         "enable_memoize": "off",
     }
 )
-
-# The same on our side. What is unacknowledged for so long is lost: a statement may take longer than that, its
-# acknowledgement may not.
-_CLIENT_TCP: Final = {
-    socket.TCP_KEEPIDLE: 5,
-    socket.TCP_KEEPINTVL: 2,
-    socket.TCP_KEEPCNT: 3,
-    socket.TCP_USER_TIMEOUT: 5_000,
-}
-
-
-class _Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """A connection that breaks within seconds when the other side is gone without a word."""
-
-    def __init__(self, protocol: Any, transport: asyncio.Transport, *rest: Any) -> None:
-        super().__init__(protocol, transport, *rest)
-        connected = transport.get_extra_info("socket")
-        if connected.family != socket.AF_UNIX:
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in _CLIENT_TCP.items():
-                connected.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-async def connect(
-    url: str, *, name: str, config: DatabaseConfig, settings: Mapping[str, str] = _NO_SETTINGS
-) -> asyncpg.Connection:
-    """Open one connection; `name` is what `pg_stat_activity` shows, `settings` are the session's.
-
-    Raises `DatabaseUnavailable`.
-    """
-    with unavailable_when_away():
-        return await asyncpg.connect(
-            url,
-            timeout=config.connect_timeout_s,
-            command_timeout=config.statement_timeout_s,
-            connection_class=_Watched,
-            server_settings={"application_name": f"dispatcher {name}", **_SERVER_SETTINGS, **settings},
-        )
-
-
-async def hang_up(connection: asyncpg.Connection) -> None:
-    """Close a connection, in a moment and without a word where PostgreSQL is away."""
-    try:
-        with unavailable_when_away():
-            await connection.close(timeout=2)
-    except DatabaseUnavailable:
-        connection.terminate()
 
 
 class _OneAtATime(abc.ABC):
@@ -139,7 +78,7 @@ class Link(_OneAtATime):
         url: str,
         name: str,
         config: DatabaseConfig,
-        settings: Mapping[str, str] = _NO_SETTINGS,
+        settings: Mapping[str, str] = NO_SETTINGS,
         *,
         silence: Silence | None = None,
     ) -> None:
@@ -285,7 +224,7 @@ class Database:
         self._pool: asyncpg.Pool | None = None
         self._pool_turn = asyncio.Lock()
 
-    def link(self, name: str, settings: Mapping[str, str] = _NO_SETTINGS) -> Link:
+    def link(self, name: str, settings: Mapping[str, str] = NO_SETTINGS) -> Link:
         """Give a dedicated connection to a loop, its session with `settings`; it opens on first use."""
         link = Link(self.url, name, self._config, settings, silence=self._silence)
         self._links.append(link)
@@ -301,8 +240,8 @@ class Database:
                         max_size=self._config.api_connections,
                         timeout=self._config.connect_timeout_s,
                         command_timeout=self._config.statement_timeout_s,
-                        connection_class=_Watched,
-                        server_settings={"application_name": "dispatcher api", **_SERVER_SETTINGS},
+                        connection_class=Watched,
+                        server_settings={"application_name": "dispatcher api", **SERVER_SETTINGS},
                     )
             return self._pool
 

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from dispatcher.store.away import unavailable_when_away
-from dispatcher.store.connection import connect
+from dispatcher.store.driver import connect
 from dispatcher.store.queries import QUERIES
 
 if TYPE_CHECKING:

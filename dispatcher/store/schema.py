@@ -25,7 +25,8 @@ import structlog
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import OperatorError
 from dispatcher.store.away import unavailable_when_away
-from dispatcher.store.connection import Database, connect, hang_up
+from dispatcher.store.connection import Database
+from dispatcher.store.driver import connect, hang_up
 from dispatcher.store.migrations import Migration, read_migrations
 from dispatcher.store.queries import QUERIES
 

@@ -18,7 +18,7 @@ from dispatcher.store.away import unavailable_when_away
 from dispatcher.store.connection import Database as Store
 from dispatcher.store.schema import require_schema
 from tests.acceptance.cable import Cable
-from tests.postgres import Database, wait_for
+from tests.postgres import Database, execute, wait_for
 from tests.receiver import free_port
 
 CONFIG = DatabaseConfig(connect_timeout_s=5.0, statement_timeout_s=10.0, api_connections=2)
@@ -42,6 +42,40 @@ async def end(database: Database, pid: int) -> None:
     connection = await database.connect()
     await connection.execute("select pg_terminate_backend($1)", pid)
     await connection.close()
+
+
+_PREPARED = "select statement from pg_prepared_statements"
+
+
+async def test_arrays_of_built_in_types_are_asked_for_once(database: Database) -> None:
+    """The driver asks the server what such an array is on the first connection, and on no other one."""
+    store, statement = Store(database.url, CONFIG), "select $1::date[], $2::bigint[]"
+    for name in ("first", "second"):
+        async with store.link(name).use() as connection:
+            assert ([], [7]) == tuple(await connection.fetchrow(statement, [], [7]))
+            prepared = {row[0] for row in await connection.fetch(_PREPARED)}
+    assert {statement, _PREPARED} == prepared
+    await store.close()
+
+
+async def test_arrays_of_our_own_types_are_asked_for_each_time(database: Database) -> None:
+    """Another database may have given their numbers to other types."""
+    store, statement = Store(database.url, CONFIG), "select array[row(1, 2)::pair]"
+    await execute(database.url, "create type pair as (a integer, b integer)")
+    for name in ("first", "second"):
+        async with store.link(name).use() as connection:
+            assert [(1, 2)] == await connection.fetchval(statement)
+            prepared = {row[0] for row in await connection.fetch(_PREPARED)}
+    assert {statement, _PREPARED} < prepared
+    await store.close()
+
+
+async def test_statements_stay_prepared_however_long_it_is_quiet(database: Database) -> None:
+    """The first alert after a quiet night is not planned anew."""
+    store = Store(database.url, CONFIG)
+    async with store.link("loop").use() as connection:
+        assert 0 == connection._config.max_cached_statement_lifetime  # noqa: SLF001 - told nowhere else
+    await store.close()
 
 
 async def test_link_connects_when_it_is_used(database: Database) -> None:
