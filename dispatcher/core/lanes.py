@@ -23,7 +23,7 @@ and takes no slot; when one comes it goes to the first lane in which something o
 seconds' worth of room, and what it holds makes no lane crowded: others do not wait for it.
 
 Room can be full of what waits for a retry, where order is strict (`core/ordering.py`). So a retry that is
-awaited is admitted beyond the bounds, one of a webhook at a time.
+awaited is admitted beyond the bounds: one of a webhook at a time, a twentieth of the room for all of them.
 
 No loop, no clock: pure bookkeeping.
 """
@@ -60,6 +60,8 @@ _SHARE: Final = {
 # What is held at least for a webhook that does not answer, while others need the room: so many times the
 # requests that it may have under way.
 _LEAST_ROUNDS: Final = 4
+_BEYOND: Final = 20  # what is awaited may exceed the bounds by the room divided by this,
+_LEAST_BEYOND: Final = 16  # and by so many
 
 
 class Admission(enum.Enum):
@@ -92,6 +94,7 @@ class Lanes:
         self.windows = Windows()
         self.bound(limits)
         self._attempts: dict[tuple[OutboxId, WebhookId], int] = {}  # the attempt that is held
+        self._beyond: dict[WebhookId, OutboxId] = {}  # admitted beyond the bounds
         self._flying: dict[WebhookId, int] = {}
         self.rates = Rates()
         self.right_of_way = RightOfWay()
@@ -126,8 +129,10 @@ class Lanes:
             return Admission.HELD if held_attempt == attempt_no else Admission.BUSY
         queue = self._queues[lane].get(webhook_id)
         host = self.hosts.of(webhook_id) if queue is None else queue.host
-        if not (awaited and queue is None) and not self._has_room_for(lane, webhook_id, host, body_bytes):
-            return Admission.FULL
+        if not self._has_room_for(lane, webhook_id, host, body_bytes):
+            if not (awaited and self.may_exceed(webhook_id)):
+                return Admission.FULL
+            self._beyond[webhook_id] = key.outbox_id
         if queue is None:
             queue = self._queues[lane][webhook_id] = Queue(webhook_id, host, self._turns[lane])
         self.hosts.hold(host, body_bytes)
@@ -157,6 +162,8 @@ class Lanes:
     def give_up(self, lane: Lane, key: DeliveryKey, body_bytes: int) -> None:
         """Free the room of something admitted that was neither pushed nor sent."""
         del self._attempts[key.outbox_id, key.webhook_id]
+        if self._beyond and self._beyond.get(key.webhook_id) == key.outbox_id:
+            del self._beyond[key.webhook_id]
         queue = self._queues[lane][key.webhook_id]
         queue.held -= 1
         queue.held_bytes -= body_bytes
@@ -304,9 +311,15 @@ class Lanes:
         free = self._room[lane] - self.held
         return max(0, min(own, free, self.hosts.of(webhook_id).room(free)))
 
-    def holds(self, lane: Lane, webhook_id: WebhookId) -> bool:
-        """Say whether anything of a webhook is held in a lane."""
-        return webhook_id in self._queues[lane]
+    def may_exceed(self, webhook_id: WebhookId) -> bool:
+        """Say whether one of a webhook may be admitted beyond the bounds now."""
+        most = max(_LEAST_BEYOND, self._limits.max_held // _BEYOND)
+        return webhook_id not in self._beyond and len(self._beyond) < most
+
+    def moves(self, lane: Lane, webhook_id: WebhookId) -> bool:
+        """Say whether something of a webhook has its turn in a lane or is under way: room will come free."""
+        queue = self._queues[lane].get(webhook_id)
+        return queue is not None and (bool(queue.items) or webhook_id in self._flying)
 
     def is_host_full(self, lane: Lane, webhook_id: WebhookId) -> bool:
         """Say whether all webhooks of a webhook's host together have the room that they may have."""

@@ -141,6 +141,13 @@ class Order:
         """Say whether something of a webhook waits here for something earlier."""
         return webhook_id in self._waiting
 
+    def lets_go(self, webhook_id: WebhookId, subject: str | None, outbox_id: OutboxId) -> bool:
+        """Say whether a retry would go at once: nothing earlier of its subject is out."""
+        found = None if subject is None else self._lines.get((webhook_id, subject, False))
+        if found is None:
+            return True
+        return found.may_go(outbox_id) if isinstance(found, _Line) else outbox_id <= found.key.outbox_id
+
     def expect(self, webhook_id: WebhookId, subject: str, outbox_id: OutboxId) -> None:
         """Note a retry to come of a webhook of strict order, which an earlier run put on the schedule."""
         self._line((webhook_id, subject, False)).out.setdefault(outbox_id, _NEVER)

@@ -48,6 +48,10 @@ class Doorbell:
             if bell.rung(time.monotonic()):
                 self._look.set()
 
+    def lost(self) -> None:
+        """Take it that the session which holds the locks has ended: nobody rings."""
+        self._look.set()
+
     def found(self, lane: Lane) -> None:
         """Note that a lane found rows."""
         self._bells[lane].found(time.monotonic())
@@ -78,8 +82,8 @@ class Doorbell:
             present = (wakeup.sessions, text)
             now = time.monotonic()
             for bell in self._bells:
-                if bell.next_look > now:
-                    continue
+                if bell.next_look > now and bell.seen[0] == wakeup.sessions:
+                    continue  # another session has no locks: nobody rings until all bells are armed anew
                 if bell.seen != present:
                     self._wakeups["idle_poll" if bell.armed else "busy_poll"].inc()
                     bell.seen = present

@@ -32,7 +32,7 @@ class Leading:
         self._outage = shared.outage
         self._setting = shared.process.config.database.doorbell
         self._doorbell = Doorbell(shared)
-        self._wakeup = Wakeup(link("doorbell"), self._doorbell.heard)
+        self._wakeup = Wakeup(link("doorbell"), self._doorbell.heard, self._doorbell.lost)
         self._bellringer = None if shared.shard.alone else Bellringer(link("followers"))
         if self._bellringer is not None:
             downstream = downstream.telling(self._bellringer.ring)

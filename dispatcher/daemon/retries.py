@@ -30,6 +30,7 @@ from dispatcher.store.ledger import Ledger
 from dispatcher.store.registry import Webhook
 
 _PAGE_ROWS: Final = 500
+_AWAITED_ROWS: Final = 64  # looked through for one that may go though there is no room
 _READ_AGAIN: Final = dt.timedelta(seconds=5)
 _CLOCKS_DIFFER: Final = dt.timedelta(minutes=10)  # at most, between the database's and ours
 _COMMITTED_LATE: Final = dt.timedelta(minutes=1)  # a commit of others' may have waited so long for a disk
@@ -220,9 +221,9 @@ class Retries:
             room = min(_PAGE_ROWS, max(self._lanes.room_for(lane, waiter.webhook_id) for lane in TAILED))
         else:
             room = self._lanes.page_for(Lane.RETRY, waiter.webhook_id, _PAGE_ROWS)
-        awaited = room == 0 and self._is_awaited(waiter.webhook_id)
+        awaited = self._is_awaited(waiter)
         if awaited:
-            room = 1
+            room = max(room, _AWAITED_ROWS)
         start = self._waiting[waiter]
         if room == 0:
             return
@@ -242,14 +243,25 @@ class Retries:
             del self._waiting[waiter]
         await self._push(admitted)
 
-    def _is_awaited(self, webhook_id: WebhookId) -> bool:
-        """Say whether what is held waits for what is due: without it, none of that would ever leave."""
-        return self._order.holds_back(webhook_id) and not self._lanes.holds(Lane.RETRY, webhook_id)
+    def _is_awaited(self, waiter: _Waiter) -> bool:
+        """Say whether what is held waits for what is due: without it, none of that would ever leave.
+
+        Only where order is strict: elsewhere what is held is let go after a while.
+        """
+        return (
+            self._order.holds_back(waiter.webhook_id)
+            and self._registry.ordering_of(waiter.webhook_id) == "strict"
+            and self._lanes.may_exceed(waiter.webhook_id)
+            and (waiter.first or not self._lanes.moves(Lane.RETRY, waiter.webhook_id))
+        )
 
     def _admit(
         self, row: DueRow, admitted: list[tuple[Pending, dt.datetime]], *, awaited: bool = False
     ) -> bool:
         lane = _lane(row)
+        if awaited:
+            subject = Payload(row.type, row.body, row.recorded_at, test=row.test).subject
+            awaited = self._order.lets_go(row.key.webhook_id, subject, row.key.outbox_id)
         answer = self._lanes.admit(lane, row.key, len(row.body), row.attempt_no, awaited=awaited)
         if answer is Admission.ADMITTED:
             payload = Payload(row.type, row.body, row.recorded_at, row.traceparent, test=row.test)

@@ -141,6 +141,7 @@ class Run:
         except* DrainExpired as expired:
             raise DrainExpired(str(_first(expired))) from expired
         finally:
+            self._attempts.close()  # its timer may still be set
             self._shared.ended()
             for one in self._links:
                 await one.close()

@@ -22,9 +22,13 @@ class Wakeup:
     Every INSERT tests its lane's lock (`outbox_accept` in schema.sql) and notifies only when it is held.
     """
 
-    def __init__(self, link: Link, on_ring: Callable[[str], None]) -> None:
+    def __init__(
+        self, link: Link, on_ring: Callable[[str], None], on_loss: Callable[[], None] = lambda: None
+    ) -> None:
+        """Make it; `on_loss` hears when the session has ended, and the locks with it."""
         self._link = link
         self._on_ring = on_ring
+        self._on_loss = on_loss
         self._snapshot: PreparedStatement
         self._listening: asyncpg.Connection | None = None
         self._armed: set[int] = set()
@@ -40,6 +44,7 @@ class Wakeup:
             if self._listening is not connection:
                 self._snapshot = await connection.prepare("select pg_current_snapshot()::text")
                 await connection.add_listener(CHANNEL, self._heard)
+                connection.add_termination_listener(self._lost)
                 self._listening = connection
                 self._armed.clear()
                 self.sessions += 1
@@ -56,6 +61,9 @@ class Wakeup:
     async def arm(self, lane: int) -> bool:
         """Ask a lane's producers to ring; false while one of them is testing the lock at this moment."""
         async with self._link.use() as connection:
+            listens = self._listening is connection
+            if not listens:
+                return False  # a new session: it would be rung for, and hear nothing
             # The transaction id makes the next snapshot list every transaction that tested the lock before:
             # a snapshot's upper bound is the newest id that has ended, and it lists none above that.
             taken: bool = await connection.fetchval(
@@ -63,7 +71,7 @@ class Wakeup:
                 _LOCK,
                 _FIRST_LANE + lane,
             )
-            if taken and self._listening is connection:
+            if taken:
                 self._armed.add(lane)
             return taken
 
@@ -73,6 +81,9 @@ class Wakeup:
             if lane in self._armed:  # else a lost connection lost the lock
                 self._armed.discard(lane)
                 await connection.fetchval("select pg_advisory_unlock($1, $2)", _LOCK, _FIRST_LANE + lane)
+
+    def _lost(self, _connection: object) -> None:
+        self._on_loss()
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self._on_ring(str(payload))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from dispatcher.config import Tail
-from dispatcher.core.pending import Lane
+from dispatcher.core.pending import TAILED, Lane
 from dispatcher.daemon.bell import Bell
+from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.store.wakeup import Wakeup
 from tests.acceptance.waiting import eventually
-from tests.parts import Parts, insert, parts
+from tests.parts import Parts, insert, parts, running
 from tests.postgres import Database, wait_for
 
 TAIL = Tail(busy_poll_ms=2, idle_poll_ms=100, idle_after_ms=50)
@@ -94,3 +97,43 @@ async def test_where_nobody_may_ring(one: Parts) -> None:
     await insert(one.connection)
     assert 0.01 == await tower.turn(200.0, may_ring=False)
     assert [] == tower.rung
+
+
+HOLDS = """
+    select pid from pg_locks
+     where locktype = 'advisory' and classid = 1735550316 and objid = 16 and mode = 'ExclusiveLock'
+       and database = (select oid from pg_database where datname = current_database())
+"""
+
+
+async def test_a_session_that_ends(one: Parts) -> None:
+    """Its locks end with it: all bells are armed anew at once, not when the lanes are looked at next."""
+    calm = msgspec.structs.replace(
+        one.shared.process.config, tail=Tail(busy_poll_ms=2, idle_poll_ms=600_000, idle_after_ms=50)
+    )
+    process = dataclasses.replace(one.shared.process, config=calm)
+    doorbell = Doorbell(dataclasses.replace(one.shared, process=process))
+    wakeup = Wakeup(one.store.link("doorbell"), doorbell.heard, doorbell.lost)
+
+    async def holder() -> int | None:
+        held: int | None = await one.connection.fetchval(HOLDS)
+        return held if all(map(wakeup.armed, TAILED)) else None
+
+    async with running(doorbell.run(wakeup, may_ring=True)):
+        first = await eventually(holder, "all bells are armed", 20)
+        await one.connection.execute("select pg_terminate_backend($1)", first)
+
+        async def another() -> bool:
+            return await holder() not in {None, first}
+
+        await eventually(another, "all bells are armed anew", 20)
+
+
+async def test_a_session_that_does_not_listen_is_not_rung_for(one: Parts) -> None:
+    """A bell is armed on a session that hears it, and once: else nobody could disarm it."""
+    wakeup = Wakeup(one.store.link("doorbell"), lambda _: None)
+    assert not await wakeup.arm(Lane.ALERT)
+    await wakeup.snapshot()
+    assert await wakeup.arm(Lane.ALERT)
+    await wakeup.disarm(Lane.ALERT)
+    assert await one.connection.fetchval(HOLDS) is None

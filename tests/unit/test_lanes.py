@@ -104,7 +104,7 @@ def test_an_alert_that_does_not_come_stops_nobody_for_long() -> None:
 
 
 def test_what_is_awaited_finds_room_beyond_the_bounds() -> None:
-    """One of a webhook at a time, and for nobody else."""
+    """One of a webhook at a time, few of all, and for nobody else."""
     full = lanes(held=10)
     for event in range(1, 11):
         put(full, event, webhook=event, lane=Lane.ALERT)
@@ -116,6 +116,9 @@ def test_what_is_awaited_finds_room_beyond_the_bounds() -> None:
     assert (12, 12) == (full.held, full.held_bytes)
     full.give_up(Lane.RETRY, key(20), 1)
     assert Admission.ADMITTED is ask(key(22))
+    answers = [ask(key(30, webhook=webhook)) for webhook in range(3, 20)]
+    assert [Admission.ADMITTED] * 14 + [Admission.FULL] * 3 == answers
+    assert not full.may_exceed(WebhookId(50))
 
 
 def test_what_was_not_sent_costs_no_token() -> None:

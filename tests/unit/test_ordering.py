@@ -175,3 +175,17 @@ def test_subject_and_time_of_a_body(data: str, subject: str | None) -> None:
     body = f'{{"type":"x.y","timestamp":"2026-11-22T00:00:00.120Z","data":{data}}}'.encode()
     payload = Payload("x.y", body, NOW, test=False)
     assert (subject, "2026-11-22T00:00:00.120Z") == (payload.subject, payload.occurred_at)
+
+
+def test_which_retry_would_go() -> None:
+    """The earliest of its subject that is out; what stands in no line always does."""
+    order = Desk("strict").order
+    (one,) = Desk("strict").push(1)
+    order.push(one)
+    order.settled(one, NOW + 60 * SECOND, NOW)
+    order.expect(WebhookId(1), "event evt_1", OutboxId(2))
+    assert [True, False, False] == [
+        order.lets_go(WebhookId(1), "event evt_1", OutboxId(number)) for number in (1, 2, 3)
+    ]
+    assert order.lets_go(WebhookId(1), "event evt_2", OutboxId(3))
+    assert order.lets_go(WebhookId(1), None, OutboxId(3))
