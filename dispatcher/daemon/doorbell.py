@@ -52,6 +52,11 @@ class Doorbell:
         """Take it that the session which holds the locks has ended: nobody rings."""
         self._look.set()
 
+    def look(self) -> None:
+        """Let every tail look once."""
+        for bell in self._bells:
+            self._wake(bell)
+
     def found(self, lane: Lane) -> None:
         """Note that a lane found rows."""
         self._bells[lane].found(time.monotonic())

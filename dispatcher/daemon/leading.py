@@ -31,6 +31,7 @@ class Leading:
         """Make it; `link` gives a link of the run by its name and settings."""
         self._outage = shared.outage
         self._setting = shared.process.config.database.doorbell
+        self._under_way = shared.process.under_way
         self._doorbell = Doorbell(shared)
         self._wakeup = Wakeup(link("doorbell"), self._doorbell.heard, self._doorbell.lost)
         self._bellringer = None if shared.shard.alone else Bellringer(link("followers"))
@@ -69,6 +70,8 @@ class Leading:
                 group.create_task(tailer.run())
             if self._bellringer is not None:
                 group.create_task(self._tell(self._bellringer))
+            await self._under_way.wait()
+            self._doorbell.look()  # and rehearse, now that nothing waits for PostgreSQL
 
     async def _producers_may_ring(self) -> bool:
         if self._setting != "auto":

@@ -37,7 +37,7 @@ from dispatcher.daemon.shared import Shared
 from dispatcher.store.begun import Begun, read_begun
 from dispatcher.store.connection import Link, Session
 from dispatcher.store.incarnation import enter
-from dispatcher.store.ledger import BatchTaken, Ledger, MessageRow
+from dispatcher.store.ledger import BatchTaken, Ledger, MessageRow, rehearse
 from dispatcher.store.outbox import OutboxReader, OutboxRow, Start
 from dispatcher.store.revisions import Tellings
 
@@ -81,7 +81,9 @@ class Tailer:
         self._begun: Begun | None = None  # the event that is being written in chunks
         self._limit = min(_FEWEST_ROWS, self._page_rows)  # of rows of the next page: what a step deals with
         self._more = False  # the last step left rows that it had seen
+        self._under_way = shared.process.under_way
         self._session: Session
+        self._rehearsed: Session | None = None  # the session that has planned the fan-out
         self._reader: OutboxReader
         self._ledger: Ledger
         self._position: Position
@@ -151,6 +153,9 @@ class Tailer:
         if not page.rows:
             self._position = Position.after(page.target)
             self._since = page.day
+            if self._under_way.is_set() and self._rehearsed is not self._session:
+                self._rehearsed = self._session
+                await rehearse(self._session, self._lane, self._position, page.day)
             return 0
         self._day = page.day
         self._metrics.tail.found(page.rows[0].recorded_at)
