@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from dispatcher.core.ids import DeliveryKey, OutboxId, RunId, WebhookId
+from dispatcher.core.ids import DeliveryIds, DeliveryKey, OutboxId, RunId, WebhookId
 from dispatcher.core.lanes import Lanes, Limits
 from dispatcher.core.ordering import Ordering
 from dispatcher.core.pending import TAILED, Lane, Pending
@@ -58,6 +58,7 @@ class _Process:
 
     metrics: Metrics
     outage: Outage
+    ids: DeliveryIds
     traces: None = None
 
 
@@ -91,7 +92,7 @@ class World:
         self._database = Database(rng, rng.choice([3, 20, 60]))
         metrics = Metrics()
         self._shared = Shared(  # of what it holds only these are asked for here
-            process=cast("Process", _Process(metrics, Outage(metrics))),
+            process=cast("Process", _Process(metrics, Outage(metrics), DeliveryIds(bytes(16)))),
             lease=cast("Lease", _Lease()),
             run_id=RunId(1),
             lanes=self._lanes,

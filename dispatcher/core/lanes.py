@@ -190,7 +190,8 @@ class Lanes:
 
         `now_ns` is of a clock that never goes back, the one that `limit_rates` is told.
         """
-        self.windows.go_on(now_ns)
+        if now_ns >= self.windows.ends_ns:
+            self.windows.go_on(now_ns)
         if now_ns >= self.rates.next_ns:
             for webhook_id in self.rates.awake(now_ns):
                 self._list(webhook_id)
@@ -259,7 +260,7 @@ class Lanes:
         """Let a webhook stand in the turns of every lane in which something of it waits."""
         for queues in self._queues:
             queue = queues.get(webhook_id)
-            if queue is not None:
+            if queue is not None and not queue.listed:
                 queue.list()
 
     def limit_rates(self, rates: Mapping[WebhookId, float], now_ns: int) -> bool:

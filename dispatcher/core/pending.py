@@ -76,6 +76,7 @@ class Pending:
 
     __slots__ = (
         *("attempt_no", "batch", "due_at", "failures", "in_flight", "key", "lane", "payload", "state"),
+        "public_id",
         "trigger",
     )
 
@@ -99,6 +100,7 @@ class Pending:
         self.state = state
         self.failures = failures
         self.in_flight = False
+        self.public_id: str | None = None  # where it was made ahead, with many others
         self.due_at = payload.recorded_at  # a retry has one of its own
         self.batch = batch  # of the fan-out that brought it here; None when it was read back
 

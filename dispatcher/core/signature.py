@@ -68,28 +68,33 @@ class Signer:
     that `standard_key` refuses.
     """
 
-    __slots__ = ("_grillo", "_standard")
+    __slots__ = ("_macs",)
 
     def __init__(self, secret: str, next_secret: str | None = None) -> None:
         secrets = (secret,) if next_secret is None else (secret, next_secret)
         names = ("X-Grillo-Signature", "X-Grillo-Signature-Next")
-        self._grillo: Final = tuple(
-            (name, _Mac(one.encode())) for name, one in zip(names, secrets, strict=False)
+        self._macs: Final = tuple(
+            (name, _Mac(one.encode()), _Mac(standard_key(one)))
+            for name, one in zip(names, secrets, strict=False)
         )
-        self._standard: Final = tuple(_Mac(standard_key(one)) for one in secrets)
 
     def __repr__(self) -> str:
-        return f"<Signer of {len(self._standard)}>"
+        return f"<Signer of {len(self._macs)}>"
 
     def sign(self, delivery_id: str, timestamp: int, body: bytes) -> tuple[tuple[str, str], ...]:
         """Give the signature headers of one attempt; `timestamp` is the attempt's, in Unix seconds."""
         seconds = str(timestamp)
         signed = f"{delivery_id}.{seconds}.".encode() + body
+        grillo: list[tuple[str, str]] = []
+        standard: list[str] = []
+        for name, of_body, of_all in self._macs:
+            grillo.append((name, "sha256=" + of_body.digest(body).hex()))
+            standard.append(_v1(of_all.digest(signed)))
         return (
-            *[(name, "sha256=" + mac.digest(body).hex()) for name, mac in self._grillo],
+            *grillo,
             ("webhook-id", delivery_id),
             ("webhook-timestamp", seconds),
-            ("webhook-signature", " ".join([_v1(mac.digest(signed)) for mac in self._standard])),
+            ("webhook-signature", " ".join(standard)),
         )
 
 

@@ -20,7 +20,7 @@ class Windows:
 
     def __init__(self, least: int = 0) -> None:
         self.least = least
-        self._ends_ns = 0
+        self.ends_ns = 0  # of this stretch
         self._answers: dict[WebhookId, int] = {}  # in this stretch
         self._before: dict[WebhookId, int] = {}  # in the last one
 
@@ -30,10 +30,10 @@ class Windows:
 
     def go_on(self, now_ns: int) -> None:
         """Begin another stretch when this one is over."""
-        if now_ns >= self._ends_ns:
-            over = now_ns - self._ends_ns >= _STRETCH_NS  # nothing was sent for a whole stretch
+        if now_ns >= self.ends_ns:
+            over = now_ns - self.ends_ns >= _STRETCH_NS  # nothing was sent for a whole stretch
             self._before, self._answers = {} if over else self._answers, {}
-            self._ends_ns = now_ns + _STRETCH_NS
+            self.ends_ns = now_ns + _STRETCH_NS
 
     def of(self, webhook_id: WebhookId) -> int:
         """Give how many deliveries a lane may hold for a webhook."""

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from dispatcher.core.delivery import STEP, Kind, State, Verdict, judge
+from dispatcher.core.delivery import STEP, Kind, State, Trigger, Verdict, judge
 from dispatcher.core.message import Message
 from dispatcher.core.outcome import Answered, NoAnswer, Outcome
 from dispatcher.core.pending import Lane, Pending
@@ -98,7 +98,7 @@ class Attempts:
         asyncio.get_running_loop().call_soon(self._pump_some)
 
     def _take(self) -> Pending | None:
-        if self._closing or not self._lease.trusted:
+        if self._closing or not self._lease.may_send():
             return None
         now_ns = time.monotonic_ns()
         pending = self._lanes.take(now_ns)
@@ -156,13 +156,14 @@ class Attempts:
         started_at = utc_now()
         if webhook.judges_relevance and await self._left_out(pending, webhook, started_at):
             return
-        delivery_id = self._ids.encode(pending.key)
+        delivery_id = pending.public_id or self._ids.encode(pending.key)
         headers = heading(pending, delivery_id, webhook, started_at, self._traces)
         message = Message(webhook.url, headers, pending.payload.body, webhook.ca_certificates)
         clock_ns = time.perf_counter_ns()
         self._sending.add(task)
         try:
-            outcome = await self._sender.send(message, self._may_send)
+            # The lease is asked once more as the request leaves: a process that was frozen wakes up anywhere.
+            outcome = await self._sender.send(message, self._lease.may_send)
         except asyncio.CancelledError:
             if not self._is_cut_off(task):
                 raise  # the run itself ends
@@ -182,11 +183,13 @@ class Attempts:
             return
         self._lanes.landed(pending)
         ended_at = started_at + dt.timedelta(microseconds=duration_us)
-        verdict = self._judge(pending, ended_at, outcome)
+        trigger = pending.told_trigger
+        verdict = self._judge(pending, trigger, ended_at, outcome)
         ended = Ended(
             pending=pending,
             delivery_id=delivery_id,
             webhook=webhook,
+            trigger=trigger,
             started_at=started_at,
             ended_at=ended_at,
             duration_us=duration_us,
@@ -216,10 +219,10 @@ class Attempts:
             await self._recorder.put(fact, closed)
         return True
 
-    def _judge(self, pending: Pending, ended_at: dt.datetime, outcome: Outcome) -> Verdict:
+    def _judge(self, pending: Pending, trigger: Trigger, ended_at: dt.datetime, outcome: Outcome) -> Verdict:
         return judge(
             outcome,
-            trigger=pending.told_trigger,
+            trigger=trigger,
             state=pending.state,
             failures=pending.failures,
             ended_at=ended_at,
@@ -239,10 +242,6 @@ class Attempts:
     def _is_cut_off(self, task: asyncio.Task[None]) -> bool:
         """Say whether a worker was cancelled for the sake of its request alone, and is to go on."""
         return task in self._cut and not task.uncancel()
-
-    def _may_send(self) -> bool:
-        """Say whether a request may still leave: a process that was frozen wakes up anywhere."""
-        return self._lease.trusted
 
     async def _faulted(self, pending: Pending, outcome: NoAnswer, duration_s: float) -> None:
         """Record that nothing left for the receiver, by a fault on our side such as the egress proxy's."""

@@ -48,6 +48,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     pending: Pending
     delivery_id: str
     webhook: Webhook
+    trigger: Trigger
     started_at: dt.datetime
     ended_at: dt.datetime
     duration_us: int
@@ -86,7 +87,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
             step=_STEP,
             kind=Kind.ATTEMPTED,
             state=verdict.state,
-            trigger=pending.told_trigger,
+            trigger=self.trigger,
             failures=verdict.failures,
             started_at=self.started_at,
             duration_ms=self.duration_us / 1000,
@@ -129,7 +130,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
             type=pending.payload.type,
             outbox_id=pending.key.outbox_id,
             attempt=pending.attempt_no,
-            trigger=pending.told_trigger,
+            trigger=self.trigger,
             lane=_LANE_NAMES[pending.lane],
             state=verdict.state,
             status=outcome.status if isinstance(outcome, Answered) else None,

@@ -46,6 +46,7 @@ class Intake:
         self._pushed = downstream.pushed
         self._written = downstream.written
         self._shard = shared.shard
+        self._ids = shared.process.ids
         self._traces = shared.process.traces
         self._metrics = shared.metrics.lanes[lane.name.lower()]
 
@@ -79,19 +80,11 @@ class Intake:
         deliveries = queued = 0
         self._progress.opened(self._lane, batch, sum(sum(message.claimed) for message in messages))
         for message in messages:
-            payload = full_payload = None  # shared by those who get the same body
             deliveries += len(message.webhook_ids)
+            for pending in self._taken(message, batch):
+                queued += self._waiting.queue(pending)
             for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True):
-                if claimed:
-                    key = DeliveryKey(message.day, message.outbox_id, webhook_id)
-                    if message.full_body is not None and webhook_id in message.full_for:
-                        full_payload = full_payload or _payload(message, message.full_body)
-                        pending = Pending(key, self._lane, full_payload, batch=batch)
-                    else:
-                        payload = payload or _payload(message, message.body)
-                        pending = Pending(key, self._lane, payload, batch=batch)
-                    queued += self._waiting.queue(pending)
-                elif self._shard.owns(webhook_id):
+                if not claimed and self._shard.owns(webhook_id):
                     self._waiting.mark(self._lane, webhook_id, message.outbox_id)
         self._metrics.deliveries.inc(deliveries)
         if complete:
@@ -107,6 +100,26 @@ class Intake:
         if queued:
             self._pushed()
         self._written()
+
+    def _taken(self, message: MessageRow, batch: int) -> list[Pending]:
+        """Make of a message what has found room."""
+        keys = [
+            DeliveryKey(message.day, message.outbox_id, webhook_id)
+            for webhook_id, claimed in zip(message.webhook_ids, message.claimed, strict=True)
+            if claimed
+        ]
+        if not keys:
+            return []
+        usual = _payload(message, message.body)
+        full = usual if message.full_body is None else _payload(message, message.full_body)
+        taken: list[Pending] = []
+        for key, public_id in zip(keys, self._ids.encode_all(keys), strict=True):
+            pending = Pending(
+                key, self._lane, full if key.webhook_id in message.full_for else usual, batch=batch
+            )
+            pending.public_id = public_id
+            taken.append(pending)
+        return taken
 
 
 def _payload(message: MessageRow, body: bytes) -> Payload:

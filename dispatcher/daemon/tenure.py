@@ -47,14 +47,14 @@ class Tenure:
         trusted = True
         while True:
             await asyncio.sleep(max(_WATCH_TRUST_S, self._lease.trust_left_s))
-            if trusted and not self._lease.trusted:
+            if trusted and not self._lease.may_send():
                 log.warning("the lead could not be confirmed in time", in_flight=self._lanes.in_flight)
                 self._attempts.cut_off("the lead could not be confirmed in time")
-            trusted = self._lease.trusted
+            trusted = self._lease.may_send()
 
     async def _renew(self) -> None:
         while True:
             # After an answer that took longer than the lease is trusted, the next one is wanted at once.
-            await asyncio.sleep(RENEW_EVERY_S if self._lease.trusted else 0)
+            await asyncio.sleep(RENEW_EVERY_S if self._lease.may_send() else 0)
             await self._outage.patiently("lease", self._lease.renew)
             self._attempts.pump()  # sending stops while the lease cannot be trusted

@@ -74,9 +74,8 @@ class Lease:
         self._trusted_until = 0.0
         self.run_id: RunId | None = None
 
-    @property
-    def trusted(self) -> bool:
-        """True while this process may send: it holds the shard, and knows that nobody else can."""
+    def may_send(self) -> bool:
+        """Say whether this process may send now: it holds the shard, and knows that nobody else can."""
         return time.monotonic() < self._trusted_until
 
     @property
@@ -113,7 +112,7 @@ class Lease:
         """Hold the shard for another term; raises `LeaseLost` if another run has it."""
         asked = time.monotonic()
         # Once nothing is left to lose, a slow answer is worth waiting for.
-        patience_s = _ANSWER_S if self.trusted else None
+        patience_s = _ANSWER_S if self.may_send() else None
         with unavailable_when_away():
             async with asyncio.timeout(patience_s):
                 row = await self._link.fetchrow("lease_renew", self.run_id, TERM_S)

@@ -38,6 +38,14 @@ def test_delivery_ids_are_a_bijection(key: DeliveryKey) -> None:
     assert key == ids.decode(text)
 
 
+@given(st.lists(KEYS))
+def test_many_ids_at_a_time(keys: list[DeliveryKey]) -> None:
+    """They are those that each delivery has by itself, and the cipher is as it was afterwards."""
+    ids = DeliveryIds(KEY)
+    assert [DeliveryIds(KEY).encode(key) for key in keys] == ids.encode_all(keys)
+    assert keys == [ids.decode(ids.encode(key)) for key in keys]
+
+
 @given(st.integers(0, 2**128 - 1))
 def test_every_number_of_128_bits_has_one_spelling(value: int) -> None:
     """What is read is what was written, and nothing else reads as it."""
