@@ -32,6 +32,7 @@ class Bell:
         self.lane = lane
         self.woken = asyncio.Event()
         self.armed = False
+        self.awaited = False  # the lane's tail waits to be woken
         self.next_look = 0.0
         self.seen = (0, "")
         self._busy_poll_s = config.busy_poll_ms / 1000

@@ -5,7 +5,7 @@ Each lane has a bell of its own (`daemon/bell.py`). While it is *armed* (a lock 
 tests), an INSERT rings; one snapshot four times a second stands behind all bells, whatever happens: an
 unchanged snapshot means that nothing was committed anywhere. A lane that rings too often is disarmed and
 polled every 2 ms instead, until a quiet moment: a storm of sensors neither slows its producers down nor takes
-the bell from the alerts.
+the bell from the alerts. Nobody polls for a tail that is at work: it reads on until it finds nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dispatcher.daemon.bell import Bell
 from dispatcher.daemon.shared import Shared
 from dispatcher.store.wakeup import Wakeup
 
+_AT_WORK_S: Final = 0.1  # between looks at a lane that is polled, while nobody waits for it
 _LATE_S: Final = 10.0  # without a snapshot for this long, the loop is not well
 
 
@@ -67,10 +68,17 @@ class Doorbell:
 
     async def rings(self, lane: Lane, seen: int) -> None:
         """Wait until a lane should look again; at once if anything happened since `count` was `seen`."""
-        woken = self._bells[lane].woken
-        if seen == self.count:
-            await woken.wait()
-        woken.clear()
+        bell = self._bells[lane]
+        if seen == self.count and not bell.woken.is_set():
+            bell.awaited = True
+            if not bell.armed:
+                bell.next_look = 0.0
+                self._look.set()
+            try:
+                await bell.woken.wait()
+            finally:
+                bell.awaited = False
+        bell.woken.clear()
 
     def _wake(self, bell: Bell) -> None:
         self.count += 1
@@ -94,7 +102,8 @@ class Doorbell:
                     bell.seen = present
                     self._wake(bell)
                 pause_s = await bell.turn(wakeup, self._outage, text, time.monotonic(), may_ring=may_ring)
-                bell.next_look = now + pause_s
+                # Whose tail is at work needs no look: it reads on by itself until it finds nothing.
+                bell.next_look = now + (pause_s if bell.armed or bell.awaited else max(pause_s, _AT_WORK_S))
             # A timer that rings costs a third of a timeout that cancels, and this turns all night.
             until_s = min(bell.next_look for bell in self._bells) - time.monotonic()
             if until_s > 0:
