@@ -57,6 +57,10 @@ log = structlog.get_logger("daemon")
 
 def serve(config: Config, read_again: Callable[[], Config]) -> int:
     """Run the daemon until SIGTERM or SIGINT; give the exit status. SIGHUP reads the configuration again."""
+    # What is loaded stays: the collector need not look at it again, nor look so often.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
     configure(config.log)
     _check_file_limit(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -109,7 +113,7 @@ class _Start:
         async with listeners(sockets) as serving:
             await serving.serve_ops(self.metrics, self.problems)
             await serving.serve_api(await self.opened)
-            gc.freeze()
+            gc.freeze()  # that too
             self._listening = True
             log.info("ready", version=__version__)
             self.service.ready()
@@ -164,10 +168,6 @@ async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
         run(Housekeeping(process, leading=lambda: sharing.leading).run())
         if server is not None:
             run(server.supervise())
-        # What is here now stays: the collector need not look at it again, nor look so often.
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 20)
-        gc.enable()
         status = 0
         try:
             await sharing.work(stop)
