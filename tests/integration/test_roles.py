@@ -182,7 +182,7 @@ begin
         execute format('create operator mine.%s (leftarg = %s, rightarg = %s, function = mine.bent_%s)',
                        one.oprname, one.oprleft, one.oprright, one.oid);
     end loop;
-    for one in select proname, pg_get_function_identity_arguments(oid) as arguments,
+    for one in select proname, pg_get_function_arguments(oid) as arguments,
                       pg_get_function_result(oid) as result
                  from pg_proc
                 where pronamespace = 'pg_catalog'::regnamespace and proname = any (
