@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from bench.child import pinned
 from bench.machine import cpu_s
 
-_ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[1]
 _READY_WITHIN_S: Final = 60.0
 _STOP_WITHIN_S: Final = 45.0
 _MEMORY: Final = Path("/dev/shm")
@@ -101,7 +101,12 @@ class Dispatcher:
 
 @contextlib.asynccontextmanager
 async def running_dispatcher(
-    directory: Path, *, core: int | tuple[int, ...], database_url: str, vault_key: bytes
+    directory: Path,
+    *,
+    core: int | tuple[int, ...],
+    database_url: str,
+    vault_key: bytes,
+    checkout: Path = ROOT,
 ) -> AsyncIterator[Dispatcher]:
     """Run `dispatcher serve` for the block, on a core or several; raises RuntimeError when it ends before."""
     ops_port = _free_port()
@@ -119,7 +124,7 @@ async def running_dispatcher(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=log.descriptor,
         stderr=log.descriptor,
-        cwd=_ROOT,
+        cwd=checkout,
     )
     os.close(log.descriptor)
     dispatcher = Dispatcher(process, ops_port, log.path)

@@ -22,7 +22,7 @@ import asyncpg
 import structlog
 
 from bench.child import Child, running_child
-from bench.dispatcher_process import Dispatcher, running_dispatcher
+from bench.dispatcher_process import ROOT, Dispatcher, running_dispatcher
 from bench.machine import cores, cpu_s, family_cpu_s
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.store import webhooks
@@ -76,10 +76,14 @@ class Site:
                 )
         await database.close()
 
-    def serving(self) -> contextlib.AbstractAsyncContextManager[Dispatcher]:
-        """Run a dispatcher for a block."""
+    def serving(self, checkout: Path | None = None) -> contextlib.AbstractAsyncContextManager[Dispatcher]:
+        """Run a dispatcher for a block, this checkout's or that of another one."""
         return running_dispatcher(
-            self.directory, core=self._core, database_url=self.database_url, vault_key=self.vault_key
+            self.directory,
+            core=self._core,
+            database_url=self.database_url,
+            vault_key=self.vault_key,
+            checkout=checkout or ROOT,
         )
 
     def postgresql_cpu_s(self) -> float:
