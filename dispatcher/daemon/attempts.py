@@ -6,7 +6,7 @@ their rate limits, or for alerts that have the right of way.
 
 Where there are many workers they go in step, by the loop's turns: all whose answers have come judge them,
 then all of these sign, then all write. If each did one after the other it would find the caches emptied by
-what came in between (measured: a quarter of a delivery's CPU).
+what came in between (measured: a fifth of a delivery's CPU).
 """
 
 from __future__ import annotations
