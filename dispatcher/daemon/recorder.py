@@ -57,7 +57,7 @@ class Recorder:
     async def begin(self, searched_from: dt.datetime) -> None:
         """Take over from where on the last run lets a restart look; before anything is recorded."""
         self._searched_from = searched_from
-        await self._reach_back(utc_now())
+        await self.reach_back(utc_now())
 
     async def search_from(self, low: dt.datetime) -> None:
         """Write down that a restart need not look for what was due before `low`."""
@@ -65,7 +65,8 @@ class Recorder:
         microseconds = (low - BEGINNING) // dt.timedelta(microseconds=1)
         await self._ledger.checkpoint(Lane.RETRY, max(1, microseconds), [])
 
-    async def _reach_back(self, due_at: dt.datetime) -> None:
+    async def reach_back(self, due_at: dt.datetime) -> None:
+        """See to it that a restart finds what is due then, before it is written down."""
         if due_at < self._searched_from:
             await self._outage.patiently("recorder", partial(self.search_from, due_at))
 
@@ -107,7 +108,7 @@ class Recorder:
             started = time.perf_counter()
             due = [fact.next_attempt_at for _, fact in batch if fact.next_attempt_at is not None]
             if due:
-                await self._reach_back(min(due))
+                await self.reach_back(min(due))
             await self._append([fact for _, fact in batch])
             self._metrics.flush_s.observe(time.perf_counter() - started)
             self._metrics.facts_recorded.inc(count)

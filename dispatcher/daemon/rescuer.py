@@ -18,6 +18,7 @@ import structlog
 
 from dispatcher.core.ids import RunId
 from dispatcher.core.pending import TAILED, Lane
+from dispatcher.daemon.recorder import Recorder
 from dispatcher.daemon.retries import Retries
 from dispatcher.daemon.shared import BEGINNING, Shared, utc_now
 from dispatcher.daemon.waiting import Waiting
@@ -33,10 +34,13 @@ log = structlog.get_logger("rescue")
 class Rescuer:
     """The search that a run begins with."""
 
-    def __init__(self, shared: Shared, backlog: Backlog, waiting: Waiting, retries: Retries) -> None:
+    def __init__(
+        self, shared: Shared, backlog: Backlog, waiting: Waiting, retries: Retries, recorder: Recorder
+    ) -> None:
         self._backlog = backlog
         self._waiting = waiting
         self._retries = retries
+        self._recorder = recorder
         self._outage = shared.outage
         self._shard = shared.shard
         self._run_id = shared.run_id
@@ -66,16 +70,18 @@ class Rescuer:
         Nothing is read back before: it would be sent by the number of its first attempt, and a dead run may
         have used that number. From then on retries may come.
         """
-        dead, low = self._dead, await self._low()
+        dead = self._dead
         if dead:
-            await self._interrupt_all(dead, max(BEGINNING, low - _CLOCKS_DIFFER), last_batches)
-        self._retries.begin(low)
+            since = max(BEGINNING, await self._low() - _CLOCKS_DIFFER)
+            await self._interrupt_all(dead, since, last_batches)
+        self._retries.begin(await self._low())
 
     async def _interrupt_all(
         self, dead: Sequence[RunId], since: dt.datetime, last_batches: Mapping[Lane, int]
     ) -> None:
+        now = await self._now()
         await self._outage.patiently(
-            "rescue", lambda: self._backlog.interrupt_claims(self._run_id, dead, since, utc_now())
+            "rescue", lambda: self._backlog.interrupt_claims(self._run_id, dead, since, now)
         )
         for lane in TAILED:
             batch, _ = await self._outage.patiently("rescue", partial(self._backlog.checkpoint, lane))
@@ -83,7 +89,13 @@ class Rescuer:
                 await self._outage.patiently("rescue", partial(self._interrupt, page))
 
     async def _interrupt(self, page: Sequence[MessageRef]) -> None:
-        await self._backlog.interrupt_deliveries(self._run_id, self._dead, page, utc_now())
+        await self._backlog.interrupt_deliveries(self._run_id, self._dead, page, await self._now())
+
+    async def _now(self) -> dt.datetime:
+        """Give the time from which on something is due; our clock may have been set back since we began."""
+        now = utc_now()
+        await self._recorder.reach_back(now)
+        return now
 
     async def low(self) -> dt.datetime:
         """Give the time up to which everything that was due had been attempted, by the last run's clock."""

@@ -88,7 +88,7 @@ class Run:
             if shard.leads
             else Follower(shared, self._link("follower", INDEXED), self._link("claims"), downstream)
         )
-        self._rescuer = Rescuer(shared, self._backlog, self.waiting, self.retries)
+        self._rescuer = Rescuer(shared, self._backlog, self.waiting, self.retries, self.recorder)
         self._checkpoints = Checkpoints(
             shared,
             self._ledger,

@@ -12,6 +12,7 @@ from dispatcher.core.delivery import Kind, State, Trigger
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.pending import Lane
 from dispatcher.daemon.progress import Progress
+from dispatcher.daemon.recorder import Recorder
 from dispatcher.daemon.rescuer import Rescuer
 from dispatcher.daemon.retries import Retries
 from dispatcher.daemon.shared import BEGINNING
@@ -41,12 +42,15 @@ async def followed(one: Parts) -> Parts:
     return made
 
 
-async def rescue(one: Parts) -> tuple[Waiting, Retries]:
-    """Search for what the runs before left open."""
+async def rescue(one: Parts, set_back: dt.timedelta | None = None) -> tuple[Waiting, Retries]:
+    """Search for what the runs before left open; `set_back`: by how much the clock was since the beginning."""
     waiting = Waiting(one.shared, one.backlog(), one.ledger(), Progress())
     retries = Retries(one.shared, one.backlog(), one.ledger(), stopped=lambda _: None)
     batches = dict.fromkeys((Lane.ALERT, Lane.EVENT, Lane.ROUTINE), one.batch)
-    rescuer = Rescuer(one.shared, one.backlog(), waiting, retries)
+    recorder = Recorder(one.shared, one.store.link("recorder"), lambda *_: None)
+    if set_back is not None:
+        await recorder.search_from(dt.datetime.now(dt.UTC) + set_back)
+    rescuer = Rescuer(one.shared, one.backlog(), waiting, retries, recorder)
     await rescuer.begin()
     await rescuer.interrupt(batches)
     await rescuer.run(batches)
@@ -89,6 +93,18 @@ async def test_what_was_in_memory_is_interrupted(one: Parts) -> None:
         dead,
     )
     assert [("crash", again.shared.run_id)] == [tuple(row) for row in rows]
+
+
+async def test_the_clock_is_set_back_while_a_run_begins(one: Parts) -> None:
+    """What is interrupted then is due by a clock that is behind: the next run looks for it all the same."""
+    (webhook_id,) = await webhooks(one, 1)
+    taken = await one.fan_out([await insert(one.connection)], [webhook_id], claimed=True)
+    again = await followed(one)
+    await rescue(again, dt.timedelta(hours=1))
+    assert [[INTERRUPTED]] == await open_facts(again, taken)
+    due_at = await again.connection.fetchval("select next_attempt_at from delivery_event")
+    low_us, _ = await again.backlog().checkpoint(Lane.RETRY)
+    assert BEGINNING + dt.timedelta(microseconds=low_us) <= due_at
 
 
 async def test_read_back_attempts_are_interrupted(one: Parts) -> None:
