@@ -43,7 +43,7 @@ async def followed(one: Parts) -> Parts:
 
 
 async def rescue(one: Parts, set_back: dt.timedelta | None = None) -> tuple[Waiting, Retries]:
-    """Search for what the runs before left open; `set_back`: by how much the clock was since the beginning."""
+    """Search for what the runs before left open; `set_back`: by how much the clock was since it began."""
     waiting = Waiting(one.shared, one.backlog(), one.ledger(), Progress())
     retries = Retries(one.shared, one.backlog(), one.ledger(), stopped=lambda _: None)
     batches = dict.fromkeys((Lane.ALERT, Lane.EVENT, Lane.ROUTINE), one.batch)
