@@ -66,7 +66,7 @@ async def measure_scale(rounds: Rounds, say: Callable[[str], None]) -> Scale:
         figures,
         [
             *storm.remarks,
-            f"{growth.pending:,} deliveries were pending towards receivers that never answer",
+            f"{growth.deliveries_pending:,} deliveries were pending towards receivers that never answer",
         ],
     )
 

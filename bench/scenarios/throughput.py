@@ -77,13 +77,10 @@ class Throughput:
         await self._site.baseline.ask("flood", seconds=0.5, connections=_CONNECTIONS)
 
     async def round(self) -> None:
-        """Measure the client, the dispatcher with fast receivers, the client again, and slow receivers."""
-        before = await self._flood()
-        self.fast.append(await self._recorded(self.fast_feed, _FAST_AHEAD))
-        after = await self._flood()
-        self.bare.append(
-            Rate(before.count + after.count, before.seconds + after.seconds, before.cpu_s + after.cpu_s)
-        )
+        """Measure the client and the dispatcher with fast receivers, then with slow ones."""
+        bare, fast = await self.side_by_side()
+        self.bare.append(bare)
+        self.fast.append(fast)
         self.slow.append(await self._recorded(self.slow_feed, _SLOW_AHEAD))
         self._site.dispatcher.trim_log()
 
@@ -92,6 +89,14 @@ class Throughput:
         rate = await self._recorded(self.fast_feed, _FAST_AHEAD)
         self._site.dispatcher.trim_log()
         return rate
+
+    async def side_by_side(self) -> tuple[Rate, Rate]:
+        """Measure the client, the dispatcher with fast receivers, and the client again."""
+        before = await self._flood()
+        fast = await self.recorded_fast()
+        after = await self._flood()
+        bare = Rate(before.count + after.count, before.seconds + after.seconds, before.cpu_s + after.cpu_s)
+        return bare, fast
 
     async def _flood(self) -> Rate:
         answer = await self._site.baseline.ask("flood", seconds=self._seconds / 2, connections=_CONNECTIONS)
