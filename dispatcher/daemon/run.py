@@ -49,6 +49,7 @@ from dispatcher.store.recovering import RecoveryLedger
 from dispatcher.store.registry import Registry, Webhook
 from dispatcher.store.streaks import Streaks
 
+_FAREWELL_S: Final = 2.0  # of a run that is told to end before it began
 _LEAST_PATIENCE_S: Final = 0.05
 _LONGEST_PATIENCE_S: Final = 1.0  # an earlier one may join; or the clock is put back, and the first far off
 
@@ -125,7 +126,10 @@ class Run:
             async with asyncio.TaskGroup() as group:
                 self._attempts.begin(group)
                 holding = group.create_task(self._tenure.run())
-                last_batches = await self._begin()
+                last_batches = await self._outage.patiently_until(stop, "begin", self._begin)
+                if last_batches is None:
+                    await self._leave(holding)
+                    return
                 recording = group.create_task(self.recorder.run())
                 loops = [group.create_task(loop) for loop in self._loops(last_batches)]
                 log.info("leading", run=self._run_id, **self._named())
@@ -179,14 +183,23 @@ class Run:
                 await self.recorder.drained()
                 if self._rescued:
                     await self._outage.patiently("drain", partial(self._checkpoints.write, last=True))
-                # Whatever earlier runs left open: of ours, nothing is.
-                await self._outage.patiently(
-                    "drain", lambda: self._backlog.runs_ended(self._run_id, [self._run_id], "clean")
-                )
+                await self._outage.patiently("drain", self._say_clean)
         except TimeoutError:
             # The facts of what is cut off are missing: the next run writes them down as interrupted.
             raise DrainExpired(f"{self.lanes.in_flight} requests were cut off after drain_s") from None
         log.info("drained", **self._named())
+
+    async def _leave(self, holding: asyncio.Task[None]) -> None:
+        """End before anything began, which waits for PostgreSQL no longer than it must."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._outage.patiently("drain", self._say_clean)
+        await _end([holding])  # no renewal after the release
+        await self._tenure.give_back()
+
+    async def _say_clean(self) -> None:
+        """Write down that of this run nothing is open, whatever earlier ones left."""
+        await self._backlog.runs_ended(self._run_id, [self._run_id], "clean")
 
     async def _land(self) -> None:
         if self._patience_s is not None:

@@ -6,10 +6,14 @@ import asyncio
 import signal
 import socket
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.acceptance.daemon import daemons
+import pytest
+
+from tests.acceptance.daemon import START_S, daemons
+from tests.acceptance.waiting import eventually
 from tests.postgres import Database
 from tests.receiver import free_port
 
@@ -114,4 +118,23 @@ async def test_a_port_that_is_taken_ends_it_before_it_leads(database: Database, 
             assert f"api.listen: cannot listen on {taken}: Address already in use" in daemon.last_words()
     connection = await database.connect()
     assert 0 == await connection.fetchval("select count(*) from run")
+    await connection.close()
+
+
+@pytest.mark.parametrize("table", ["tail_checkpoint", "tail_position"])
+async def test_sigterm_is_heeded_while_a_run_cannot_begin(
+    database: Database, tmp_path: Path, table: str
+) -> None:
+    """It has the lead, and PostgreSQL does not answer: the lead is given back, nothing is left open."""
+    connection = await database.connect()
+    async with daemons(database.url, tmp_path) as house, connection.transaction():
+        await connection.execute(f"lock table {table} in access exclusive mode")
+        daemon = await house.start(wait=False)
+        waits = partial(connection.fetchval, "select exists (select from pg_locks where not granted)")
+        await eventually(waits, "it waits", START_S)
+        daemon.terminate()
+        assert 0 == await daemon.ended(), daemon.last_words()
+        assert [] == daemon.complaints()
+    assert await connection.fetchval("select expires_at = '-infinity' from lease")
+    assert ["clean"] == [how for (how,) in await connection.fetch("select how from run_end")]
     await connection.close()
