@@ -61,6 +61,8 @@ class Order:
         self._lines: dict[_Key, _Line | Pending] = {}
         self._waiting: Counter[WebhookId] = Counter()
         self._expiries: list[tuple[dt.datetime, OutboxId, _Key]] = []
+        # Whose retries were ever waited for without an end: their order may be another by now.
+        self._endless: set[WebhookId] = set()
 
     def push(self, pending: Pending) -> None:
         """Queue what was admitted, or let it wait for its turn."""
@@ -98,6 +100,7 @@ class Order:
         line = self._line(key)
         if self._ordering(pending.key.webhook_id) == "strict" and pending.lane is not Lane.RECOVERY:
             line.out[outbox_id] = _NEVER
+            self._endless.add(pending.key.webhook_id)
         elif postponed or due_at - now <= PATIENCE:
             expires_at = max(due_at, now) + _LATE
             line.out[outbox_id] = expires_at
@@ -138,8 +141,8 @@ class Order:
         return self._pop(line)
 
     def holds_back(self, webhook_id: WebhookId) -> bool:
-        """Say whether something of a webhook waits here for something earlier."""
-        return webhook_id in self._waiting
+        """Say whether something of a webhook waits here for something earlier, and perhaps without an end."""
+        return webhook_id in self._waiting and webhook_id in self._endless
 
     def lets_go(self, webhook_id: WebhookId, subject: str | None, outbox_id: OutboxId) -> bool:
         """Say whether a retry would go at once: nothing earlier of its subject is out."""
@@ -151,6 +154,7 @@ class Order:
     def expect(self, webhook_id: WebhookId, subject: str, outbox_id: OutboxId) -> None:
         """Note a retry to come of a webhook of strict order, which an earlier run put on the schedule."""
         self._line((webhook_id, subject, False)).out.setdefault(outbox_id, _NEVER)
+        self._endless.add(webhook_id)
 
     def expire(self, now: dt.datetime) -> bool:
         """Stop waiting for retries that did not come in time; true where something was let go."""
@@ -166,6 +170,7 @@ class Order:
     def forget(self, webhook_id: WebhookId) -> bool:
         """Wait for no retry of a webhook any more: they are closed with it; true where others go now."""
         released = False
+        self._endless.discard(webhook_id)
         for key, line in list(self._lines.items()):
             if key[0] == webhook_id and isinstance(line, _Line):
                 line.out = {outbox_id: until for outbox_id, until in line.out.items() if until is None}

@@ -246,11 +246,10 @@ class Retries:
     def _is_awaited(self, waiter: _Waiter) -> bool:
         """Say whether what is held waits for what is due: without it, none of that would ever leave.
 
-        Only where order is strict: elsewhere what is held is let go after a while.
+        Only where order is strict, or was: elsewhere what is held is let go after a while.
         """
         return (
             self._order.holds_back(waiter.webhook_id)
-            and self._registry.ordering_of(waiter.webhook_id) == "strict"
             and self._lanes.may_exceed(waiter.webhook_id)
             and (waiter.first or not self._lanes.moves(Lane.RETRY, waiter.webhook_id))
         )

@@ -62,9 +62,14 @@ def others(one: Parts, key: DeliveryKey, count: int) -> list[DeliveryKey]:
     return made
 
 
-@pytest.mark.parametrize("bound", ["max_queued", "max_queued_bytes"])
-async def test_memory_full_of_what_waits(database: Database, bound: str) -> None:
-    """Webhooks of strict order hold what follows a failure: each gets its retry all the same."""
+@pytest.mark.parametrize(
+    ("bound", "then"), [("max_queued", "strict"), ("max_queued_bytes", "strict"), ("max_queued", "subject")]
+)
+async def test_memory_full_of_what_waits(database: Database, bound: str, then: str) -> None:
+    """Webhooks of strict order hold what follows a failure: each gets its retry all the same.
+
+    Also where they were of strict order when that began to wait, and are `then` of another.
+    """
     of_each: dict[str, Any] = {"max_queued": 1, "max_queued_bytes": len(ABOUT_ONE)}
     async with parts(database, **{bound: 10 * of_each[bound]}) as one:
         keys = await about_one(one, 3, 8, "strict")
@@ -73,6 +78,8 @@ async def test_memory_full_of_what_waits(database: Database, bound: str) -> None
         await one.record(*(failed(key, 1, past) for key in keys[:8]))
         hold(one, keys[8:])
         assert (8, []) == (one.lanes.held, one.take_all()), "retries may have 7"
+        await one.connection.execute("update webhook set ordering = $1", then)
+        await one.shared.registry.refresh()
         retries = retries_of(one)
         async with running(retries.run()):
             retried = await wait_taken(one, retries, 8)

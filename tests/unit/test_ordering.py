@@ -59,15 +59,25 @@ def test_one_after_the_other() -> None:
 
 
 def test_who_is_held_back() -> None:
-    """A webhook, as long as something of it waits for something earlier."""
-    desk = Desk()
-    one, two = desk.push(1, 2)
+    """A webhook of strict order, as long as something of it waits for something earlier."""
+    desk = Desk("strict")
+    one, _ = desk.push(1, 2)
+    assert not desk.order.holds_back(WebhookId(1)), "the earlier one is here"
+    desk.order.settled(one, NOW + 60 * SECOND, NOW)
     assert desk.order.holds_back(WebhookId(1))
     assert not desk.order.holds_back(WebhookId(2))
+    (one,) = desk.push(1)
     desk.order.settled(one, None, NOW)
     assert not desk.order.holds_back(WebhookId(1))
-    desk.push(3)
-    assert desk.order.take_behind(two, "x.y") is not None
+    desk = Desk()
+    one, _ = desk.push(1, 2)
+    desk.order.settled(one, NOW + SECOND, NOW)
+    assert not desk.order.holds_back(WebhookId(1)), "it is let go after a while"
+    desk = Desk("strict")
+    desk.order.expect(WebhookId(1), "event evt_1", OutboxId(1))
+    desk.push(2, 3)
+    assert desk.order.holds_back(WebhookId(1))
+    assert desk.order.forget(WebhookId(1))
     assert not desk.order.holds_back(WebhookId(1))
 
 
