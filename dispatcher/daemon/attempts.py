@@ -125,7 +125,7 @@ class Attempts:
     def cut_off(self, reason: str) -> None:
         """End every request under way: another process may send the same delivery, now or soon."""
         self._why_cut = reason
-        for task in self._sending:
+        for task in self._sending - self._cut:  # twice would be taken for the end of the run
             self._cut.add(task)
             task.cancel()
 
