@@ -52,7 +52,8 @@ class Recorder:
         self._empty = asyncio.Event()
         self._empty.set()
         self._encoder = msgspec.json.Encoder()
-        self._searched_from = BEGINNING
+        self._searched_from = BEGINNING  # by a restart: what is due later than that is found
+        self._moving = asyncio.Lock()  # it
 
     async def begin(self, searched_from: dt.datetime) -> None:
         """Take over from where on the last run lets a restart look; before anything is recorded."""
@@ -61,14 +62,25 @@ class Recorder:
 
     async def search_from(self, low: dt.datetime) -> None:
         """Write down that a restart need not look for what was due before `low`."""
-        self._searched_from = low
+        async with self._moving:
+            await self._move(low)
+
+    async def _move(self, low: dt.datetime) -> None:
+        # Forward at once, since nobody knows when PostgreSQL does it; back when it is durable.
+        self._searched_from = max(self._searched_from, low)
         microseconds = (low - BEGINNING) // dt.timedelta(microseconds=1)
         await self._ledger.checkpoint(Lane.RETRY, max(1, microseconds), [])
+        self._searched_from = low
 
     async def reach_back(self, due_at: dt.datetime) -> None:
         """See to it that a restart finds what is due then, before it is written down."""
         if due_at < self._searched_from:
-            await self._outage.patiently("recorder", partial(self.search_from, due_at))
+            await self._outage.patiently("recorder", partial(self._reach_back, due_at))
+
+    async def _reach_back(self, due_at: dt.datetime) -> None:
+        async with self._moving:
+            if due_at < self._searched_from:  # nobody else has reached further meanwhile
+                await self._move(due_at)
 
     async def put(self, fact: FactRow, pending: Pending | None) -> None:
         """Hand over a fact; once it is durable, `pending` is settled (None: another fact of it follows)."""

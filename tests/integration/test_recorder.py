@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 import pytest
@@ -17,9 +18,12 @@ from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.daemon.recorder import BATCH_ROWS, Recorder
 from dispatcher.store.ledger import FactRow, cancelled
 from tests.parts import Parts, attempted, failed, insert, new_webhook, parts, running
-from tests.postgres import Database
+from tests.postgres import Database, wait_for
 
 NOW = dt.datetime(2026, 11, 21, 14, 0, 0, 123456, tzinfo=dt.UTC)
+HOUR = dt.timedelta(hours=1)
+MICROSECOND = dt.timedelta(microseconds=1)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @pytest.fixture
@@ -241,3 +245,27 @@ async def test_claim_gives_what_is_over(one: Parts) -> None:
     rows = await one.connection.fetch("select webhook_id, attempt_no from claim order by 1, 2")
     assert [(keys[1].webhook_id, 2), (keys[3].webhook_id, 1)] == [tuple(row) for row in rows]
     assert set() == await one.ledger().claim([])
+
+
+async def test_nothing_is_recorded_before_a_restart_would_find_it(one: Parts) -> None:
+    """Two put the search back, the first one's connection ends: the second one does not rely on it."""
+    (key,) = await keys_of(one, 1)
+    now = dt.datetime.now(dt.UTC)
+    earlier, between = now - 2 * HOUR, now - HOUR
+    recorder = Recorder(one.shared, one.store.link("recorder"), Durable())
+    await recorder.search_from(now)
+    waits = partial(one.connection.fetchval, "select pid from pg_locks where not granted")
+    async with running(recorder.run()), asyncio.TaskGroup() as group:
+        async with one.connection.transaction():
+            await one.connection.execute("lock table tail_checkpoint in access exclusive mode")
+            group.create_task(recorder.reach_back(earlier))
+            first = await wait_for(waits, "the search is put back")
+            await recorder.put(failed(key, 1, between), None)
+            await one.connection.fetchval("select pg_terminate_backend($1)", first)
+            await wait_for(lambda: one.shared.outage.reason is not None, "the connection has ended")
+            await wait_for(waits, "the search is put back again")
+            assert [] == await one.facts(key)
+        await recorder.drained()
+    assert [(1, Kind.ATTEMPTED, State.PENDING)] == await one.facts(key)
+    low, _ = await one.backlog().checkpoint(Lane.RETRY)
+    assert (earlier - EPOCH) // MICROSECOND == low
