@@ -69,8 +69,7 @@ class Growth:
         return count
 
     async def _cpu(self) -> list[float]:
-        rates = [await self._throughput.side_by_side() for _ in range(self._rounds)]
-        return [(ours.cpu_us + ours.postgresql_cpu_us) / bare.cpu_us for bare, ours in rates]
+        return [await cost(self._throughput) for _ in range(self._rounds)]
 
     def figures(self) -> list[Figure]:
         """Give the rows of ARCHITECTURE.md's table."""
@@ -100,3 +99,9 @@ class Growth:
                 goal=1.5,
             ),
         ]
+
+
+async def cost(throughput: Throughput) -> float:
+    """Give the CPU a delivery, PostgreSQL's included, in requests of the bare client beside it."""
+    bare, ours = await throughput.side_by_side()
+    return (ours.cpu_us + ours.postgresql_cpu_us) / bare.cpu_us

@@ -1,4 +1,4 @@
-"""A history of ten million deliveries: starting after a kill -9, and reading the newest page of it.
+"""A history of ten million deliveries: starting after a kill -9, reading its newest page, and CPU a delivery.
 
 The past is written by a few set-based statements, as the dispatcher would have left it: events of 80 days
 for ten webhooks each, every delivery with its fact. The newest thousand events have none: they were in the
@@ -17,7 +17,9 @@ from typing import Any, Final
 import asyncpg
 
 from bench.feed import Feed
-from bench.figures import Figure
+from bench.figures import FULL, Figure
+from bench.scenarios.growth import cost
+from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, Throughput
 from bench.site import Site, running_site
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.ids import WebhookId
@@ -81,11 +83,14 @@ async def measure_history(facts: int) -> tuple[list[Figure], list[str]]:
     def say(what: str) -> None:
         print(f"{time.monotonic() - started:6.1f} s  {what}", flush=True)
 
+    async with running_site({}, serve=False) as site:
+        without = await _cost(site, say)
     async with running_site({_SERIES: _WEBHOOKS}, serve=False) as site:
         empty_s = await _start_empty(site, say)
         await _write_past(site.producer, facts, say)
         figures = await _start(site, say)
         figures += await _read(site, say)
+        figures.append(_growth(without, await _cost(site, say)))
         stored: str = await site.producer.fetchval(
             "select pg_size_pretty(pg_database_size(current_database()))"
         )
@@ -137,6 +142,29 @@ async def _start_empty(site: Site, say: Callable[[str], None]) -> float:
     await site.producer.execute("update webhook set active = false where $1 = any (network_ids)", _EMPTY)
     say(f"without history: first request after {first_s:.2f} s")
     return first_s
+
+
+async def _cost(site: Site, say: Callable[[str], None]) -> list[float]:
+    """Give the CPU a delivery of ten webhooks, in the bare client's requests, by rounds."""
+    throughput = Throughput(site, FULL.seconds)
+    await site.subscribe({FAST: FAST_WEBHOOKS})
+    async with site.serving() as site.dispatcher:
+        await throughput.prepare()
+        await throughput.side_by_side()  # until everything is warm
+        costs = [await cost(throughput) for _ in range(FULL.count)]
+    say(f"a delivery costs as much as {median(costs):.2f} requests of the bare client")
+    return costs
+
+
+def _growth(without: list[float], beside: list[float]) -> Figure:
+    return Figure(
+        name="CPU a delivery with the history ÷ without",
+        unit="bare requests",
+        ours=beside,
+        beside=without,
+        bound="at most",
+        goal=1.2,
+    )
 
 
 async def _start(site: Site, say: Callable[[str], None]) -> list[Figure]:
