@@ -147,8 +147,9 @@ class Run:
         finally:
             self._attempts.close()  # its timer may still be set
             self._shared.ended()
-            for one in self._links:
-                await one.close()
+            async with asyncio.TaskGroup() as group:  # together: each may wait for PostgreSQL
+                for one in self._links:
+                    group.create_task(one.close())
 
     async def _begin(self) -> Mapping[Lane, int]:
         """Read where the last run left everything; give each lane's last batch."""

@@ -286,8 +286,9 @@ class Database:
 
     async def close(self) -> None:
         """Close every link and the pool."""
-        for link in self._links:
-            await link.close()
+        async with asyncio.TaskGroup() as group:  # together: each may wait for PostgreSQL
+            for link in self._links:
+                group.create_task(link.close())
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.terminate()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from dispatcher.config import Delivery
 from dispatcher.store.lease import TERM_S
-from tests.acceptance.daemon import daemons
+from tests.acceptance.cable import Cable
+from tests.acceptance.daemon import REPOSITORY, daemons
 from tests.acceptance.harness import RETRY_DELAYS_S, Harness
 from tests.acceptance.producer import real_events
 from tests.acceptance.subscriber import moody, prompt, slow
@@ -87,6 +90,21 @@ async def test_a_standby_takes_over(database: Database, tmp_path: Path) -> None:
             assert [] == house.complaints()
         history = await world.conserved()
         assert history.interrupted() > 0, "the kill met no request under way: this proved nothing"
+
+
+@pytest.mark.slow
+async def test_postgresql_that_is_silent_keeps_nobody(database: Database, tmp_path: Path) -> None:
+    """Beyond `drain_s` the end takes no longer than systemd's patience with our own settings."""
+    unit = (REPOSITORY / "systemd" / "grillo-dispatcher.service").read_text(encoding="utf-8")
+    found = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert found is not None
+    spare_s = int(found[1]) - Delivery().drain_s
+    async with Cable(database.url) as cable, daemons(cable.url, tmp_path, DELIVERY__DRAIN_S="0.1") as house:
+        daemon = await house.start()
+        cable.swallow()
+        daemon.terminate()
+        assert 1 == await daemon.ended(spare_s), "requests may have been cut off, for all it knows"
+        assert [] == daemon.complaints()
 
 
 @pytest.mark.slow
