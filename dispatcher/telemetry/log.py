@@ -18,10 +18,13 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 import msgspec
 import structlog
+
+from dispatcher.telemetry.steady import Steady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
@@ -49,21 +52,28 @@ def configure(settings: Log, stream: BinaryIO | None = None, environ: Mapping[st
     render: _Render = _Console(colors=terminal) if console else _json_line
     if writes_to_journal(out, environ):
         render = _Prefixed(render)
+    steady = Steady(out, partial(_lost, render))
     # One list for ever: rooms hold loggers that have it, and follow when `configure` is called again.
     _processors[:] = [_Threshold(_NUMBER[settings.level]), _complete, render]
     structlog.configure(
         processors=_processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.BytesLoggerFactory(_InOrder(out)),  # type: ignore[arg-type]  # two methods do
+        logger_factory=structlog.BytesLoggerFactory(_InOrder(steady)),  # type: ignore[arg-type]  # two methods do
         cache_logger_on_first_use=True,
     )
     _canonical.flush()
-    _canonical.out = out if _NUMBER[settings.level] <= logging.INFO else None
+    _canonical.out = steady if _NUMBER[settings.level] <= logging.INFO else None
     _canonical.render = render
     _adopt_standard_logging(_NUMBER[settings.level])
 
 
 _processors: Final[list[Any]] = []
+
+
+def _lost(render: _Render, count: int, why: str) -> bytes:
+    """Give the line that says that others were lost."""
+    line = _complete(None, "warning", {"event": "lines of the log were lost", "count": count, "reason": why})
+    return render(None, "warning", line) + b"\n"
 
 
 class _Threshold:
@@ -138,7 +148,7 @@ class _CanonicalLines:
     """Where `canonical_line` writes; nowhere until `configure` was called."""
 
     def __init__(self) -> None:
-        self.out: BinaryIO | None = None
+        self.out: Steady | None = None
         self.render: _Render = _json_line
         self._gathered: list[Told] = []
 
@@ -158,7 +168,6 @@ class _CanonicalLines:
         if self._gathered and self.out is not None:
             gathered, self._gathered = self._gathered, []
             self.out.write(self._rendered([what.line() for what in gathered]))
-            self.out.flush()
 
     def _rendered(self, lines: list[CanonicalLine]) -> bytes:
         if self.render is _json_line:
@@ -177,7 +186,7 @@ class _InOrder:
     Not where another thread speaks, such as an exporter of traces: what is gathered belongs to the loop's.
     """
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: Steady) -> None:
         self._out = out
         self.flush = out.flush
 

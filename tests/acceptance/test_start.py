@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
-from tests.acceptance.daemon import START_S, daemons
+from tests.acceptance.daemon import REPOSITORY, START_S, daemons, settings_of
+from tests.acceptance.harness import Harness
+from tests.acceptance.producer import real_events
+from tests.acceptance.subscriber import prompt
 from tests.acceptance.waiting import eventually
 from tests.postgres import Database
 from tests.receiver import free_port
@@ -138,3 +142,30 @@ async def test_sigterm_is_heeded_while_a_run_cannot_begin(
     assert await connection.fetchval("select expires_at = '-infinity' from lease")
     assert ["clean"] == [how for (how,) in await connection.fetch("select how from run_end")]
     await connection.close()
+
+
+def full() -> BinaryIO:
+    """Open what takes nothing."""
+    return Path("/dev/full").open("wb")
+
+
+async def test_a_log_that_nobody_takes_keeps_no_alert(database: Database, tmp_path: Path) -> None:
+    """The disk under the log is full: everything is delivered all the same, and SIGTERM heeded."""
+    command = (sys.executable, "-m", "dispatcher", "serve")
+    async with Harness(database.url, seed=4) as world:
+        await world.subscribe(["*"], prompt)
+        with full() as log:
+            daemon = await asyncio.create_subprocess_exec(
+                *command, stderr=log, cwd=REPOSITORY, env=settings_of(database.url, tmp_path)
+            )
+        try:
+            async with world.producing(real_events()[:20], pause_s=0, to_the_end=True):
+                pass
+            await world.settled()
+            daemon.terminate()
+            assert 0 == await daemon.wait()
+        finally:
+            if daemon.returncode is None:
+                daemon.kill()
+                await daemon.wait()
+        await world.conserved()

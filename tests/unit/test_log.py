@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import json
@@ -11,6 +12,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -211,3 +213,56 @@ async def test_another_thread_leaves_gathered_lines_alone(out: io.BytesIO) -> No
     assert ["queue full"] == [line["event"] for line in lines(out)]
     await wait_for(lambda: 2 == len(lines(out)), "the gathered line")
     assert "attempt" == lines(out)[1]["event"]
+
+
+@contextlib.contextmanager
+def a_pipe() -> Iterator[tuple[int, io.BufferedWriter]]:
+    """Give the reading end of a pipe, and a stream that does not wait for it."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        with os.fdopen(writing, "wb") as stream:
+            yield reading, stream
+    finally:
+        os.close(reading)
+
+
+def test_a_log_that_is_full_stops_nobody() -> None:
+    """What finds no room is lost, half of a line with it, and told of as soon as there is some."""
+    with a_pipe() as (reading, stream):
+        log.configure(Log(), stream, {})
+        say = structlog.get_logger("test")
+        say.info("long", text="x" * 5_000_000)
+        for _ in range(3):
+            say.info("short")
+        os.set_blocking(reading, False)
+        half = b"".join(iter(partial(_read, reading), b""))
+        assert half.startswith(b'{"timestamp":')
+        assert b"\n" not in half
+        say.info("after")
+        say.info("as before")
+        gap, *others = _read(reading).splitlines()
+        assert b"" == gap
+        assert [
+            ("lines of the log were lost", 4),
+            ("after", None),
+            ("as before", None),
+        ] == [(line["event"], line.get("count")) for line in map(json.loads, others)]
+
+
+def _read(descriptor: int) -> bytes:
+    """Read what there is; nothing where there is nothing."""
+    try:
+        return os.read(descriptor, 1 << 20)
+    except BlockingIOError:
+        return b""
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nobody() -> None:
+    """Nor is anything kept for it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as stream:
+        log.configure(Log(), stream, {})
+        structlog.get_logger("test").error("this goes nowhere")
+        log.canonical_line(attempt(1))
