@@ -182,7 +182,7 @@ class Ledger:
                 [message.full_body for message in new],
                 [_array(message.full_for) if message.full_for else None for message in new],
                 day,
-                rest or None,
+                _array(rest) if rest else None,
             )
         except asyncpg.UniqueViolationError as error:
             raise BatchTaken(f"batch {batch} of lane {lane} is written already") from error

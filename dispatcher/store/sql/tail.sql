@@ -118,7 +118,7 @@ with held as materialized (
 )
 insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id, rest)
 select $22, $2, $3, held.run_id, $15::text::pg_snapshot, $16::text::pg_snapshot, $17::text::xid8, $18, $19,
-       $23::bigint[]
+       $23::text::bigint[]
   from held returning batch;
 
 -- checkpoint_newest: up to which batch everything of a shard and lane was attempted, and which webhooks wait
