@@ -1,7 +1,7 @@
 """The sockets we listen on: those of a `.socket` unit, or made here, before anything is sent.
 
-They are bound and do not listen yet: a port that is taken is noticed at once, and whoever connects too early
-is refused.
+They listen from here on: a port that is taken ends the process before it leads, and whoever connects before
+somebody answers waits for that, as with a `.socket` unit.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def bound(
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             one.bind(address)
+            one.listen()  # two processes may have bound one address, as long as neither listens
     except OSError as error:
         for one in sockets:
             one.close()

@@ -17,8 +17,18 @@ def test_an_address_that_is_named_twice() -> None:
     """As hosts files do with that of localhost: it is listened on once."""
     listen = f"127.0.0.1:{free_port()}"
     (one,) = bound("api", listen, {}, lambda *at: [*addresses(*at), *addresses(*at)])
-    one.listen()
     one.close()
+
+
+def test_an_address_that_another_process_has_as_well() -> None:
+    """Both can bind it before one of them listens: whoever comes second is told, before anything is sent."""
+    listen = f"127.0.0.1:{free_port()}"
+    (first,) = bound("api", listen, {})
+    with pytest.raises(
+        OperatorError, match=rf"^api.listen: cannot listen on {listen}: Address already in use$"
+    ):
+        bound("api", listen, {})
+    first.close()
 
 
 def test_an_address_that_this_machine_cannot_have() -> None:
