@@ -44,7 +44,16 @@ class _Place:
 class Follower:
     """What a shard that does not lead is fed by, in one run."""
 
-    def __init__(self, shared: Shared, link: Link, claims: Link, downstream: Downstream) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        link: Link,
+        claims: Link,
+        downstream: Downstream,
+        interrupted: asyncio.Event,
+    ) -> None:
+        """Make it; `interrupted` is set when what the last run may have sent is written down."""
+        self._interrupted = interrupted
         self._batches = Batches(link, shared.shard, self._heard)
         self._readers = [OutboxReader(link, lane) for lane in TAILED]
         self._ledger = Ledger(claims, shared.run_id)
@@ -60,6 +69,7 @@ class Follower:
         self._poll_s = shared.process.config.tail.idle_poll_ms / 1000
         self._places: dict[Lane, _Place] = {}
         self._parts: dict[Lane, int] = {}  # the batch of which more is to be read
+        self._unrescued: set[Lane] = set()  # a dead run may have taken some of the event that is begun
         self._settled = 0
         self._ring = asyncio.Event()
         self.due = asyncio.Event()  # somebody appended a fact that is due
@@ -78,7 +88,8 @@ class Follower:
             self._places[lane] = _Place(batch)
             self._progress.begin(lane, batch)
             if clean is None and reach.begun is not None:
-                self._stay(lane, reach.begun)
+                self._stay(lane, _before(reach.begun))
+                self._unrescued.add(lane)
         return {lane: place.batch for lane, place in self._places.items()} if clean else newest.batches
 
     async def run(self) -> None:
@@ -103,6 +114,10 @@ class Follower:
 
     async def _follow(self, lane: Lane, reach: Reach) -> bool:
         """Read a lane, alerts to the end, of others a page; true when there is more."""
+        if self._unrescued and self._interrupted.is_set():
+            self._unrescued.clear()
+        if lane in self._unrescued or Lane.ALERT in self._unrescued:
+            return False  # what the last run took of the event would be sent by the same number once more
         place = self._places[lane]
         if reach.batch < place.batch:
             raise LeaseLost(f"lane {lane.name.lower()} does not stand where this run saw it")
@@ -142,11 +157,14 @@ class Follower:
         # Not before these are queued: what is read back would pass them.
         for webhook_id, outbox_id in late.items():
             self._waiting.mark(lane, webhook_id, outbox_id)
+        last = (found[-1].batch, found[-1].outbox_id) if found else None
+        whole = whole or last == reach.begun
         if not whole:
-            self._stay(lane, (found[-1].batch, found[-1].outbox_id))
+            self._stay(lane, last)
         elif reach.begun is not None:
-            # It goes to very many, and is written in chunks: it is looked at again when there is more of it.
-            self._stay(lane, (reach.begun[0], reach.begun[1] - 1))
+            # It goes to very many, and is written in chunks: it is looked at again when there is more of it,
+            # from before it on. The rest may be written, and it be over, by the next look.
+            self._stay(lane, _before(reach.begun))
         else:
             place.batch, place.outbox_id = reach.batch, _EVERYTHING
             self._stay(lane, None)
@@ -199,3 +217,7 @@ class Follower:
             self._ring.set()
         elif payload == "due":
             self.due.set()
+
+
+def _before(message: tuple[int, int]) -> tuple[int, int]:
+    return message[0], message[1] - 1

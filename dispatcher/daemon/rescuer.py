@@ -9,6 +9,7 @@ meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
@@ -45,6 +46,7 @@ class Rescuer:
         self._shard = shared.shard
         self._run_id = shared.run_id
         self._dead: list[RunId] = []
+        self.interrupted = asyncio.Event()  # what dead runs may have sent is written down
         self._begun: dict[Lane, int] = {}  # the batches of the checkpoints
 
     async def begin(self) -> dict[Lane, int] | None:
@@ -74,6 +76,7 @@ class Rescuer:
         if dead:
             since = max(BEGINNING, await self._low() - _CLOCKS_DIFFER)
             await self._interrupt_all(dead, since, last_batches)
+        self.interrupted.set()
         self._retries.begin(await self._low())
 
     async def _interrupt_all(

@@ -83,13 +83,19 @@ class Run:
         self.recorder = Recorder(shared, self._link("recorder"), self._durable)
         self._attempts = Attempts(shared, self.recorder)
         self._tenure = Tenure(shared, self._attempts)
+        self._rescuer = Rescuer(shared, self._backlog, self.waiting, self.retries, self.recorder)
         downstream = Downstream(self.waiting, self._progress, self._attempts.pump, self._deactivated)
         self._source = (
             Leading(shared, self._link, downstream)
             if shard.leads
-            else Follower(shared, self._link("follower", INDEXED), self._link("claims"), downstream)
+            else Follower(
+                shared,
+                self._link("follower", INDEXED),
+                self._link("claims"),
+                downstream,
+                self._rescuer.interrupted,
+            )
         )
-        self._rescuer = Rescuer(shared, self._backlog, self.waiting, self.retries, self.recorder)
         self._checkpoints = Checkpoints(
             shared,
             self._ledger,
