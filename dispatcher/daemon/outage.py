@@ -26,7 +26,8 @@ class Outage:
         """`tell` hears each change: the reason, or None when the database is back."""
         self._metrics = metrics
         self._tell = tell
-        self._without: dict[str, str] = {}
+        self._without: dict[object, str] = {}  # by call: loops of several runs have the same names
+        self._is_away = False  # and all were told
         metrics.database_up.set(1)
 
     @property
@@ -37,25 +38,26 @@ class Outage:
     async def patiently(self, loop_name: str, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask the database until it answers; waits ever longer in between, up to a second."""
         pause_s = _FIRST_PAUSE_S
+        call = object()
         try:
             while True:
                 try:
                     answer = await ask()
                 except DatabaseUnavailable as error:
-                    self._away(loop_name, str(error))
+                    self._away(call, loop_name, str(error))
                     await asyncio.sleep(pause_s)
                     pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
                 except DispatcherError:  # such as LeaseLost: the database has answered
-                    self._back(loop_name)
+                    self._back(call)
                     raise
                 else:
-                    if self._without:
-                        self._back(loop_name)
+                    if self._is_away:
+                        self._back(call)
                     return answer
         finally:
             # A loop that ended, with the lead or the process, does not speak for the database any more.
             if self._without:
-                self._without.pop(loop_name, None)
+                self._without.pop(call, None)
 
     async def patiently_until(
         self, stop: asyncio.Event, loop_name: str, ask: Callable[[], Awaitable[T]]
@@ -71,15 +73,22 @@ class Outage:
                 task.cancel()
             await asyncio.wait({asking, stopping})
 
-    def _away(self, loop_name: str, reason: str) -> None:
-        if not self._without:
+    def _away(self, call: object, loop_name: str, reason: str) -> None:
+        self._without[call] = reason
+        if not self._is_away:
+            self._is_away = True
             log.warning("database away", loop=loop_name, reason=reason)
             self._metrics.database_up.set(0)
             self._tell(reason)
-        self._without[loop_name] = reason
 
-    def _back(self, loop_name: str) -> None:
-        if self._without.pop(loop_name, None) is not None and not self._without:
+    def _back(self, call: object) -> None:
+        """Take an answer: the database is back unless somebody still has none.
+
+        Whoever noticed that it was away may have ended since.
+        """
+        self._without.pop(call, None)
+        if self._is_away and not self._without:
+            self._is_away = False
             log.info("database back")
             self._metrics.database_up.set(1)
             self._tell(None)
