@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Shorter than a lease's: when a killed daemon's shards are free, it counts no longer.
 MEMBER_TERM_S: Final = TERM_S - 2.0
+_RESHARD_S: Final = 600.0  # it looks at every delivery since the last checkpoints
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -96,7 +97,7 @@ async def reshard(link: Link, count: int) -> int:
 
     Raises `OperatorError` while a daemon holds one, or where one that was killed left something open.
     """
-    async with transaction(link) as change:
+    async with transaction(link, timeout_s=_RESHARD_S) as change:
         await change.execute("hold_shards")
         row = await change.fetchrow("shard_count")
         assert row is not None  # noqa: S101 - the installation has its row

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from dispatcher.store.connection import INDEXED
 from dispatcher.store.membership import Membership, reshard
 from dispatcher.store.status import read_holders
 from dispatcher.tools.session import open_database
@@ -28,7 +29,7 @@ async def shards(config: Config, count: int | None, *, as_json: bool) -> int:
         link = database.link("shards")
         before = await Membership(link).shard_count()
         if count is not None:
-            await reshard(link, count)
+            await reshard(database.link("reshard", INDEXED), count)
         held = await read_holders(link)
     if as_json:
         say(msgspec.json.encode({"count": len(held), "before": before, "shards": held}).decode())

@@ -32,11 +32,9 @@ select shard, owner from lease where expires_at > clock_timestamp() order by sha
 select r.id from run r where not exists (select from run_end e where e.run_id = r.id) order by r.id;
 
 -- reshard: let $1 shards go on from where those so far stood, in the name of run $2
--- Each begins where the first of the others would have begun, with every webhook that waits.
-insert into tail_checkpoint (shard, lane, run_id, batch, waiting)
-select n.shard, l.lane, $2::bigint, l.batch, l.waiting
-  from generate_series(0, $1::integer - 1) as n (shard)
- cross join (
+-- Each begins where the first of the others would have begun, with every webhook that waits, or of which something
+-- was left unattempted: a shard that followed would have read that in its order, one that leads would pass it.
+with stood as materialized (
     select l.lane, min(coalesce(c.batch, 0)) as batch,
            coalesce(json_agg(w.pair) filter (where w.pair is not null), '[]') as waiting
       from generate_series(0, 3) as l (lane)
@@ -45,7 +43,26 @@ select n.shard, l.lane, $2::bigint, l.batch, l.waiting
         select batch, waiting from tail_checkpoint t
          where t.shard = s.shard and t.lane = l.lane order by t.id desc limit 1) c on true
       left join lateral json_array_elements(c.waiting) as w (pair) on true
-     group by l.lane) l;
+     group by l.lane
+), unattempted as materialized (
+    select s.lane, json_build_array(d.webhook_id, min(d.outbox_id) - 1) as pair
+      from stood s
+      join message m on m.lane = s.lane and m.batch > s.batch
+      join delivery d on d.day = m.day and d.outbox_id = m.outbox_id and d.recovery_id is null
+     where s.lane < 3 and not exists (
+        select from delivery_event e
+         where e.day = d.day and e.outbox_id = d.outbox_id and e.webhook_id = d.webhook_id)
+     group by s.lane, d.webhook_id
+)
+insert into tail_checkpoint (shard, lane, run_id, batch, waiting)
+select n.shard, s.lane, $2::bigint, s.batch,
+       coalesce((
+           select json_agg(w.pair)
+             from (select pair from json_array_elements(s.waiting) as e (pair)
+                   union all
+                   select u.pair from unattempted u where u.lane = s.lane) w), '[]')
+  from generate_series(0, $1::integer - 1) as n (shard)
+ cross join stood s;
 
 -- end_resharding: run $1 left nothing open
 insert into run_end (run_id, how) values ($1, 'clean');
