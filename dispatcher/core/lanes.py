@@ -255,6 +255,9 @@ class Lanes:
             bucket.put_back()
         self._list(webhook_id)
         self._put_off.landed()  # somebody else may have this slot
+        if any(self._put_off.of_hosts):
+            for lane in _ORDER:
+                self._put_off.list_of_the_next_host(lane, self._slots[lane] - self.in_flight)
 
     def _list(self, webhook_id: WebhookId) -> None:
         """Let a webhook stand in the turns of every lane in which something of it waits."""

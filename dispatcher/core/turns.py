@@ -4,7 +4,8 @@ How this works. A *queue* is what is held of one webhook in one lane. Listed, it
 behind the others, or leaves the turns when it has nothing to send or may have no slot. Who might have one if
 more were free is *put off*: because the webhook had its share of them, until a request ends; or because all
 webhooks of its *host* together had, until that share has grown. One is let go at a time, hosts in turns, so
-thousands that are put off cost nothing. No loop, no clock: pure bookkeeping.
+thousands that are put off cost nothing: with each request that ends, for the turns may never be over while
+others have more to send than there are slots; and when they are over. No loop, no clock: pure bookkeeping.
 """
 
 from __future__ import annotations
@@ -123,13 +124,28 @@ class PutOff:
     def list_of_a_host(self, lane: Lane, free: int) -> bool:
         """List one whose host may have another of so many free slots; false where there is none."""
         hosts = self.of_hosts[lane]
-        for host in [one for one in hosts if one.may_send(free)]:
-            queues = hosts.pop(host)
-            while queues:
-                queue = queues.popleft()
-                queue.put_off = False
-                if queue.list():
-                    if queues:
-                        hosts[host] = queues  # behind the other hosts
-                    return True
-        return False
+        return any(_list_one(hosts, host) for host in [one for one in hosts if one.may_send(free)])
+
+    def list_of_the_next_host(self, lane: Lane, free: int) -> None:
+        """List one of the host whose turn it is, if that may have another of so many free slots."""
+        hosts = self.of_hosts[lane]
+        host = next(iter(hosts), None)
+        if host is None:
+            return
+        if host.may_send(free):
+            _list_one(hosts, host)
+        else:
+            hosts[host] = hosts.pop(host)
+
+
+def _list_one(hosts: dict[Host, deque[Queue]], host: Host) -> bool:
+    """List one of a host, which goes behind the others; false where none of it has anything to send."""
+    queues = hosts.pop(host)
+    while queues:
+        queue = queues.popleft()
+        queue.put_off = False
+        if queue.list():
+            if queues:
+                hosts[host] = queues
+            return True
+    return False

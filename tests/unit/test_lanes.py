@@ -222,6 +222,25 @@ def test_a_host_leaves_a_ninth_of_the_slots() -> None:
     assert [1_003] == events(take_all(full))
 
 
+def test_a_host_that_was_put_off_has_its_turn_while_others_are_never_done() -> None:
+    """Slots are never free: what was put off then goes on with the others, not behind all of them."""
+    made = Lanes(limits(in_flight=40), lambda one: max(one, 30))
+    for number in range(180):
+        assert put(made, number, number % 90) is Admission.ADMITTED
+    flying = take_all(made)
+    taken = 0
+    for number in range(180, 1_000):
+        landed = flying.pop(0)
+        made.landed(landed)
+        made.settled(landed)
+        if landed.key.webhook_id > 30:
+            put(made, number, landed.key.webhook_id)
+        else:
+            taken += 1
+        flying += take_all(made)
+    assert 2 * 31 == taken
+
+
 def test_a_host_leaves_a_ninth_of_the_room() -> None:
     """Neither all deliveries nor all bytes are its; what one webhook may have is bounded by both."""
     full = crowd(held=900)
