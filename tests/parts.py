@@ -169,6 +169,7 @@ class Parts:
         *,
         claimed: bool = False,
         lane: Lane = Lane.ALERT,
+        type_: str = "event.detected",
         body: bytes = b"{}",
         rest: Sequence[WebhookId] = (),
     ) -> list[DeliveryKey]:
@@ -182,7 +183,7 @@ class Parts:
             MessageRow(
                 day=day,
                 outbox_id=outbox_id,
-                type="event.detected",
+                type=type_,
                 occurred_at=now,
                 recorded_at=now,
                 body=body,

@@ -60,7 +60,12 @@ def irrelevant(
 
 def _unsettled(pending: Pending, settle_s: int, order: Order, now: dt.datetime) -> Closing | Postponed | None:
     """Wait whether a sensor stays offline; tell nothing where it did not."""
-    until = pending.payload.recorded_at + dt.timedelta(seconds=settle_s)
+    recorded_at = pending.payload.recorded_at
+    # One that was put off keeps the time that its fact names, whatever has been set since: another one has no
+    # place in the history, and nobody would look for it when the first is over.
+    put_off = pending.due_at > recorded_at
+    until = pending.due_at if put_off else recorded_at + dt.timedelta(seconds=settle_s)
+    settle_s = round((until - recorded_at).total_seconds())
     if now < until:
         return Postponed(until, f"told if it lasts {settle_s} s")
     back = order.take_behind(pending, ONLINE)

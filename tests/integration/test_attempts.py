@@ -8,12 +8,18 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from dispatcher.core.delivery import Kind
+import msgspec
+
+from dispatcher.core.delivery import STEP, Kind, State
 from dispatcher.core.pending import Lane
 from dispatcher.daemon.attempts import Attempts
 from dispatcher.daemon.recorder import Recorder
-from tests.parts import ABOUT_ONE, Parts, insert, new_webhook, parts, running
+from dispatcher.daemon.relevance import OFFLINE
+from dispatcher.daemon.retries import Retries
+from dispatcher.daemon.shared import utc_now
+from tests.parts import ABOUT_ONE, Parts, attempted, insert, new_webhook, parts, running
 from tests.postgres import Database, wait_for
+from tests.receiver import Receiver
 
 if TYPE_CHECKING:
     from dispatcher.core.ids import DeliveryKey
@@ -94,3 +100,26 @@ async def test_who_gives_way_goes_on_by_himself(database: Database) -> None:
         attempts.pump()
         assert 0 == one.lanes.in_flight
         await wait_for(receiver.asked.is_set, "it leaves")
+
+
+async def test_what_was_put_off_keeps_its_time(database: Database) -> None:
+    """`settle_s` was raised while a `sensor.offline` waited: put off again, it would be lost."""
+    body = b'{"type":"sensor.offline","timestamp":"2026-11-22T00:00:00Z","data":{"sensor_id":"sen_1"}}'
+    async with parts(database) as one, Receiver() as receiver:
+        webhook_id = await new_webhook(one.connection, receiver.url("/"), settle_s=3600)
+        await one.shared.registry.refresh()
+        (key,) = await one.fan_out(
+            [await insert(one.connection)], [webhook_id], lane=Lane.ROUTINE, type_=OFFLINE, body=body
+        )
+        put_off = attempted(key, kind=Kind.POSTPONED, step=STEP[Kind.POSTPONED], state=State.PENDING)
+        await one.record(msgspec.structs.replace(put_off, status_code=None, next_attempt_at=utc_now()))
+        recorder = Recorder(one.shared, one.store.link("recorder"), lambda *_: None)
+        retries = Retries(one.shared, one.backlog(), one.ledger(), stopped=lambda _: None)
+        attempts = Attempts(one.shared, recorder)
+        async with running(recorder.run(), retries.run()), asyncio.TaskGroup() as group:
+            attempts.begin(group)
+            await retries.pushed.wait()
+            attempts.pump()
+            await attempts.landed()
+            await recorder.drained()
+        assert [(1, "postponed", "pending"), (1, "attempted", "delivered")] == await one.facts(key)

@@ -14,6 +14,7 @@ from dispatcher.core.lanes import Admission
 from dispatcher.core.pending import Lane
 from dispatcher.daemon.retries import Retries
 from dispatcher.store.ledger import FactRow
+from dispatcher.store.redelivery import redeliver
 from tests.integration.test_retries import attempts, finish, retries_of, utc_now, wait_taken
 from tests.parts import ABOUT_ONE, Parts, attempted, failed, insert, new_webhook, parts, running
 from tests.postgres import Database
@@ -174,3 +175,15 @@ async def test_a_postponed_one_without_room(database: Database) -> None:
             retries.ring()
             (taken,) = await wait_taken(one, retries, 1)
             assert key == taken.key
+
+
+async def test_nothing_waits_for_what_is_asked_for_by_hand(database: Database) -> None:
+    """It stands in no line: a restart that waited for it would hold what follows of its subject for ever."""
+    async with parts(database) as one:
+        by_hand, retried = await about_one(one, 2, 1, "strict")
+        await one.record(
+            attempted(by_hand, state=State.FAILED, status_code=500),
+            failed(retried, 1, utc_now() + MINUTE),
+        )
+        assert await redeliver(one.store, by_hand, actor="key_1")
+        assert [retried] == [row.key for row in await one.backlog().awaited()]

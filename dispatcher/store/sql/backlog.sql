@@ -85,7 +85,7 @@ select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test, 
  where w.id % $1::integer = $2
    and (w.ordering = 'strict' or w.settle_s is not null and e.kind = 'postponed')
    and w.active and w.deleted_at is null and e.state = 'pending'
-   and e.trigger is distinct from 'recover'
+   and coalesce(e.trigger, 'first') not in ('recover', 'manual')  -- these stand in no line of what is new
    and not exists (
     select from delivery_event l
      where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
