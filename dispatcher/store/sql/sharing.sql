@@ -1,5 +1,6 @@
 -- hold_shards: until the end of the transaction nobody else takes a shard or changes their number
-select pg_advisory_xact_lock(1735550316, 4);
+-- A process that is frozen or cut off in between must not keep the others out for longer than a lease.
+select pg_advisory_xact_lock(1735550316, 4), set_config('idle_in_transaction_session_timeout', '5s', true);
 
 -- shard_count: into how many shards the webhooks are divided
 select shards from installation;
