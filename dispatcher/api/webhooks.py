@@ -111,7 +111,7 @@ async def update(call: Call) -> Answer | Problem:
         call.context.vault,
         call.key.organization_id,
         found.public_id,
-        _stored(wanted, found.headers),
+        _stored(wanted),
         secret=wanted.secret if isinstance(wanted.secret, str) else None,
         actor=call.key.public_id,
         expected=lambda present: matches(call.if_match, shape(present)),
@@ -226,10 +226,8 @@ def _url_problems(call: Call, url: str) -> list[str]:
     return [problem] if problem else []
 
 
-def _stored(
-    wanted: CreateWebhook | UpdateWebhook, present: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, Any]:
-    """Give the fields that were set, as the store knows them; `present` are the headers that there are."""
+def _stored(wanted: CreateWebhook | UpdateWebhook) -> dict[str, Any]:
+    """Give the fields that were set, as the store knows them."""
     fields: dict[str, Any] = {}
     for name in _FIELDS:
         value = getattr(wanted, name)
@@ -238,8 +236,6 @@ def _stored(
         if value is None:
             value = _DEFAULTS.get(name)
         fields[name] = tuple(value) if isinstance(value, list) else value
-    if fields.get("headers"):
-        fields["headers"] = unhidden_headers(fields["headers"], present)
     if fields.get("ca_certificates"):
         fields["ca_certificates"] = read_certificates(fields["ca_certificates"])
     return fields

@@ -127,6 +127,12 @@ def unhidden_headers(given: Mapping[str, str], present: Mapping[str, str]) -> di
     }
 
 
+def kept_headers(given: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    """Give the same as they are to be stored: what was hidden, and is there no longer, stays away."""
+    meant = unhidden_headers(given, present).items()
+    return {name: value for name, value in meant if value != HIDDEN or not is_credential(name)}
+
+
 def headers_problems(headers: Mapping[str, str]) -> list[str]:
     """Judge custom request headers."""
     problems = []

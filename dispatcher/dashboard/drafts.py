@@ -114,7 +114,7 @@ async def read(visit: Visit, present: Webhook | None) -> Draft:
         events=tuple(events),
         network_ids=tuple(network_ids) or None,
         description=texts["description"],
-        headers=headers,
+        headers=typed,
         filter=condition,
         ca_certificates=read_certificates(certificates) if certificates else None,
         **told,

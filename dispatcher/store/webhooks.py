@@ -13,6 +13,7 @@ import msgspec
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId, public_id
 from dispatcher.core.ordering import Ordering
+from dispatcher.core.webhook import kept_headers
 from dispatcher.store.accounts import write_audit
 from dispatcher.store.attempts import follow_indexes
 from dispatcher.store.queries import QUERIES
@@ -185,7 +186,8 @@ async def change(
 ) -> Webhook | Stale | None:
     """Set the named `WebhookFields`, and the secret where one is given; None for an unknown webhook.
 
-    What is set to what it is already changes nothing. Activating forgets why the webhook was disabled.
+    What is set to what it is already changes nothing, headers whose value is hidden included. Activating
+    forgets why the webhook was disabled.
     """
     async with database.acquire() as connection, connection.transaction():
         sealer = await sealing(connection, vault)
@@ -196,6 +198,8 @@ async def change(
         before = _webhook(row, health, vault)
         if not expected(before):
             return Stale()
+        if "headers" in changes:  # another client may have renewed what this one was not shown
+            changes = {**changes, "headers": kept_headers(changes["headers"], before.headers)}
         after = msgspec.structs.replace(before, **changes)
         if after.active:
             after = msgspec.structs.replace(after, disabled_reason=None)

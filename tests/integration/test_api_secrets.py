@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,10 +17,13 @@ from dispatcher.store.registry import Registry
 from dispatcher.store.webhooks import WebhookFields
 from tests.certificates import Authority
 from tests.management import Management, management
+from tests.postgres import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import asyncpg
 
     from tests.postgres import Database
 
@@ -148,3 +152,34 @@ def test_what_is_printed_by_accident_holds_no_secret() -> None:
     for thing in (create, update, message, fields, *rest, keys, proxy, Config(secrets=keys, delivery=proxy)):
         assert "hunter2" not in repr(thing)
         assert TOKEN not in repr(thing)
+
+
+async def test_what_is_hidden_stays_what_it_is_by_now(api: Management, database: Database) -> None:
+    """Another client gives a new token while a change that keeps the hidden one is under way."""
+    made = await api.new_webhook(headers={"Authorization": TOKEN})
+    path, renewed = f"/v1/webhooks/{made['id']}", "Bearer renewed-1828"
+    kept = {"headers": {"Authorization": "(hidden)"}, "description": "d"}
+    connection, looking = await database.connect(), await database.connect()
+    async with asyncio.TaskGroup() as group, connection.transaction():
+        await connection.execute("select from webhook for update")
+        first = group.create_task(api.ask("PATCH", path, {"headers": {"Authorization": renewed}}))
+        await queued(looking, 1, "the new token is about to be stored")
+        second = group.create_task(api.ask("PATCH", path, kept))
+        await queued(looking, 2, "the other change has seen the old one")
+    for one in (connection, looking):
+        await one.close()
+    assert (200, 200) == (first.result().status, second.result().status)
+    registry = Registry(api.context.database.link("registry"), api.context.vault)
+    await registry.refresh()
+    assert [(("Authorization", renewed),)] == [one.headers for one in registry.webhooks.values()]
+
+
+async def queued(connection: asyncpg.Connection, count: int, what: str) -> None:
+    """Wait until so many sessions wait for a lock."""
+    waits = "select count(*) from pg_locks l join pg_stat_activity a using (pid) where not granted and"
+
+    async def look() -> bool:
+        return bool(await connection.fetchval(f"{waits} a.datname = current_database()") == count)
+
+    seen: bool = await wait_for(look, what)
+    assert seen
