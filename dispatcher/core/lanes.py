@@ -266,6 +266,26 @@ class Lanes:
             if queue is not None and not queue.listed:
                 queue.list()
 
+    def moved(self, webhook_id: WebhookId) -> None:
+        """Count what is held of a webhook for the host that it leads to by now, whatever that was before."""
+        queues = [
+            (lane, queues[webhook_id]) for lane, queues in enumerate(self._queues) if webhook_id in queues
+        ]
+        if not queues:
+            return
+        before, now = queues[0][1].host, self.hosts.of(webhook_id)
+        if now is before:
+            return
+        for lane, queue in queues:
+            self._put_off.forget_host(Lane(lane), queue)
+            self.hosts.hold(now, queue.held_bytes, queue.held)
+            self.hosts.release(before, queue.held_bytes, queue.held)
+            queue.host = now
+        flying = self._flying.get(webhook_id, 0)
+        before.in_flight -= flying
+        now.in_flight += flying
+        self._list(webhook_id)
+
     def limit_rates(self, rates: Mapping[WebhookId, float], now_ns: int) -> bool:
         """Let webhooks start at most so many requests a second, and all others any number.
 

@@ -56,16 +56,16 @@ class Hosts:
         name = self.name_of(webhook_id)
         return self._hosts.get(name) or Host(name)
 
-    def hold(self, host: Host, body_bytes: int) -> None:
-        """Count a delivery in."""
+    def hold(self, host: Host, body_bytes: int, count: int = 1) -> None:
+        """Count a delivery in, or several."""
         if not host.held:
             self._hosts[host.name] = host
-        host.held += 1
+        host.held += count
         host.held_bytes += body_bytes
 
-    def release(self, host: Host, body_bytes: int) -> None:
-        """Count a delivery out."""
-        host.held -= 1
+    def release(self, host: Host, body_bytes: int, count: int = 1) -> None:
+        """Count a delivery out, or several."""
+        host.held -= count
         host.held_bytes -= body_bytes
         if not host.held:
             del self._hosts[host.name]
@@ -112,6 +112,15 @@ class PutOff:
         if not queue.put_off:
             queue.put_off = True
             self.of_hosts[lane].setdefault(queue.host, deque()).append(queue)
+
+    def forget_host(self, lane: Lane, queue: Queue) -> None:
+        """Let one wait for its host no longer."""
+        queues = self.of_hosts[lane].get(queue.host, deque())
+        if queue in queues:
+            queues.remove(queue)
+            queue.put_off = False
+            if not queues:
+                del self.of_hosts[lane][queue.host]
 
     def landed(self) -> None:
         """List one whose webhook had its share: a request has ended."""

@@ -65,7 +65,7 @@ class Run:
         self._outage = process.outage
         self._links: list[Link] = []
         self.shard = shard = lease.shard
-        self.registry = Registry(self._link("registry"), process.vault, shard, self._limit_rates)
+        self.registry = Registry(self._link("registry"), process.vault, shard, self._limit_rates, self._moved)
         self.lanes = Lanes(limits_of(process.config.delivery), self.registry.host_of)
         self._shared = shared = Shared(process, lease, run_id, self.lanes, self.registry)
         self._order = shared.order
@@ -262,6 +262,10 @@ class Run:
     def _limit_rates(self, rates: Mapping[WebhookId, float]) -> None:
         if self.lanes.limit_rates(rates, time.monotonic_ns()):
             self._attempts.pump()
+
+    def _moved(self, webhook_id: WebhookId) -> None:
+        self.lanes.moved(webhook_id)
+        self._attempts.pump()
 
     def _deactivated(self, webhooks: list[Webhook]) -> None:
         for webhook in webhooks:

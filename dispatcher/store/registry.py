@@ -89,8 +89,13 @@ class Registry:
         vault: Vault,
         shard: Shard | None = None,
         limit_rates: Callable[[Mapping[WebhookId, float]], object] | None = None,
+        moved: Callable[[WebhookId], object] | None = None,
     ) -> None:
-        """Make it, empty; `limit_rates` is told of the active webhooks' limits whenever one may differ."""
+        """Make it, empty; `limit_rates` is told of the active webhooks' limits whenever one may differ.
+
+        `moved` is told of each webhook that leads to another host than before.
+        """
+        self._moved = moved
         self._link = link
         self._limit_rates = limit_rates
         self._vault = vault
@@ -118,13 +123,15 @@ class Registry:
             for organization_id, network_id in await connection.fetch(QUERIES["registry_networks"]):
                 networks.setdefault(organization_id, set()).add(network_id)
             types = await connection.fetch(QUERIES["registry_event_types"])
-        stopped = []
+        stopped, moved = [], []
         for row in rows:
             webhook = self._webhook(row)
             before = self.webhooks.get(webhook.id)
             self.webhooks[webhook.id] = webhook
             if not webhook.active and (before is None or before.active):
                 stopped.append(webhook)
+            if before is not None and before.host != webhook.host:
+                moved.append(webhook.id)
         self._networks = {key: frozenset(value) for key, value in networks.items()}
         self._fields = {name: frozenset(fields) for name, fields in types}
         self.routes = Routes(
@@ -147,6 +154,9 @@ class Registry:
                     if one.active and one.rate_limit_per_s is not None
                 }
             )
+        if self._moved is not None:
+            for webhook_id in moved:
+                self._moved(webhook_id)
         return stopped
 
     def host_of(self, webhook_id: WebhookId) -> str:

@@ -40,7 +40,8 @@ class LanesMachine(RuleBasedStateMachine):
     def start(self, in_flight: int, per_webhook: int, held: int, size: int) -> None:
         """Begin with empty lanes."""
         self.limits = Limits(in_flight, per_webhook, held, size)
-        self.lanes = Lanes(self.limits, host_of)
+        self.hosts: dict[WebhookId, str] = {}  # of those that have moved
+        self.lanes = Lanes(self.limits, self.host_of)
         self.now_ns = 0
         self.buckets: dict[WebhookId, TokenBucket] = {}
         self.admitted: list[Pending] = []
@@ -48,6 +49,16 @@ class LanesMachine(RuleBasedStateMachine):
         self.flying: list[Pending] = []
         self.unrecorded: list[Pending] = []
         self.events = 0
+
+    def host_of(self, webhook_id: WebhookId) -> str:
+        """Give the host of a webhook as it is now."""
+        return self.hosts.get(webhook_id, host_of(webhook_id))
+
+    @rule(webhook=st.integers(1, 8).map(WebhookId), host=st.sampled_from(["crowded", "even", "elsewhere"]))
+    def move(self, webhook: WebhookId, host: str) -> None:
+        """Let a webhook lead to another host, whatever it has in memory."""
+        self.hosts[webhook] = host
+        self.lanes.moved(webhook)
 
     def held(self) -> list[Pending]:
         """Give everything that has room."""
@@ -75,8 +86,12 @@ class LanesMachine(RuleBasedStateMachine):
             share = max(1, free // 2)
             if total * 2 > int(self.limits.max_held * SHARES[lane]):
                 share = min(share, self.lanes.windows.of(WebhookId(webhook)))
+            if WebhookId(webhook) in self.buckets:
+                share = min(share, self.buckets[WebhookId(webhook)].most_held)
             fair = own < share and own_octets + size <= free_octets // 2
-            neighbours = [one for one in held if host_of(one.key.webhook_id) == host_of(key.webhook_id)]
+            neighbours = [
+                one for one in held if self.host_of(one.key.webhook_id) == self.host_of(key.webhook_id)
+            ]
             host_octets = sum(len(one.payload.body) for one in neighbours)
             welcome = not neighbours or (
                 len(neighbours) < HOST_SHARE * free and host_octets + size <= HOST_SHARE * free_octets
@@ -158,7 +173,9 @@ class LanesMachine(RuleBasedStateMachine):
         own = self.under_way(webhook_id)
         free = max(1, int(self.limits.max_in_flight * SHARES[lane])) - len(self.flying)
         most = max(1, round(self.limits.max_in_flight_per_webhook * SHARES[lane]))
-        of_host = sum(1 for one in self.flying if host_of(one.key.webhook_id) == host_of(webhook_id))
+        of_host = sum(
+            1 for one in self.flying if self.host_of(one.key.webhook_id) == self.host_of(webhook_id)
+        )
         return own < min(most, (free + 1) // 2) and of_host < HOST_SHARE * free
 
     @rule(count=st.integers(1, 6))

@@ -241,6 +241,19 @@ def test_a_host_that_was_put_off_has_its_turn_while_others_are_never_done() -> N
     assert 2 * 31 == taken
 
 
+def test_a_webhook_that_leads_elsewhere_leaves_the_share_of_its_host() -> None:
+    """With what it has in memory: one that was put off, and one that has a request under way."""
+    elsewhere: set[int] = set()
+    made = Lanes(limits(in_flight=90, held=10_000), lambda one: one in elsewhere)
+    for number in range(400):
+        assert put(made, number, number % 200, Lane.ALERT) is Admission.ADMITTED
+    assert 80 == len(take_all(made)), "of a host that hangs"
+    for webhook in (79, 199):
+        elsewhere.add(webhook)
+        made.moved(WebhookId(webhook))
+    assert {199, 279, 399} == set(events(take_all(made)))
+
+
 def test_a_host_leaves_a_ninth_of_the_room() -> None:
     """Neither all deliveries nor all bytes are its; what one webhook may have is bounded by both."""
     full = crowd(held=900)
