@@ -5,7 +5,8 @@ cursor moves over them in the order of their due times, never beyond now; the lo
 due time that it knows of, and a moment longer while they flow. The last few seconds are read again each time,
 since a fact may be committed a little after its due time was set. What finds no room waits by webhook, like
 first attempts do (`daemon/waiting.py`), and is read back in the order of due times. First attempts that a
-crash interrupted keep their lane and its room, and wait apart: an alert stands behind no retry.
+crash interrupted keep their lane and its room, and wait apart: an alert stands behind no retry, and no retry
+behind what somebody asked for, of which less may be in memory.
 
 Due times are wall-clock times, and the clock may be put back: `daemon/setback.py` notices, and what was
 written by a clock that was ahead then comes as if it had not been.
@@ -17,7 +18,7 @@ import asyncio
 import datetime as dt
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from dispatcher.core.delivery import Kind, Trigger
 from dispatcher.core.ids import OutboxId, WebhookId
@@ -25,7 +26,7 @@ from dispatcher.core.lanes import Admission
 from dispatcher.core.pending import TAILED, Lane, Payload, Pending
 from dispatcher.daemon.setback import Setback
 from dispatcher.daemon.shared import BEGINNING, Shared, utc_now
-from dispatcher.store.backlog import Backlog, DueRow
+from dispatcher.store.backlog import Backlog, DueRow, Sort
 from dispatcher.store.ledger import Ledger
 from dispatcher.store.registry import Webhook
 
@@ -41,6 +42,7 @@ _LATE_S: Final = 15.0
 # cost more than the retries (1.1 ms of CPU each at 200 a second).
 _GATHER_S: Final = 0.25
 _NEVER: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
+_SORTS: Final = get_args(Sort)  # in the order in which they are read back
 
 
 class _Cursor(NamedTuple):
@@ -50,10 +52,10 @@ class _Cursor(NamedTuple):
 
 
 class _Waiter(NamedTuple):
-    """What of a webhook waits for room."""
+    """What of a webhook waits for room: each sort by itself, since some lanes may fill less of it."""
 
     webhook_id: WebhookId
-    first: bool  # its interrupted first attempts; else everything that goes behind them
+    sort: Sort
 
 
 class Retries:
@@ -131,7 +133,7 @@ class Retries:
     def settled(self, pending: Pending) -> None:
         """Forget an attempt that had been brought back and now has its fact."""
         del self._held[pending]
-        if any(_Waiter(pending.key.webhook_id, first) in self._waiting for first in (True, False)):
+        if any(_Waiter(pending.key.webhook_id, sort) in self._waiting for sort in _SORTS):
             self._look()
 
     async def run(self) -> None:
@@ -148,7 +150,7 @@ class Retries:
                 found = await self._outage.patiently("retries", partial(self._backlog.written_ahead, now))
                 self._setback.measured(now, found)
             more = await self._sweep(now)
-            for waiter in sorted(self._waiting, key=lambda one: not one.first):
+            for waiter in sorted(self._waiting, key=lambda one: _SORTS.index(one.sort)):
                 await self._serve(waiter, now)
             self._pulse.beat()
             self._under_way.set()
@@ -190,7 +192,7 @@ class Retries:
         )
         admitted: list[tuple[Pending, dt.datetime]] = []
         for row in rows:
-            waiter = _Waiter(row.key.webhook_id, _lane(row) in TAILED)
+            waiter = _Waiter(row.key.webhook_id, _sort(_lane(row)))
             waiting_from = self._waiting.get(waiter)
             if waiting_from is not None and waiting_from < (row.due_at, row.key.outbox_id):
                 continue  # its webhook's own reader will come to it
@@ -217,10 +219,11 @@ class Retries:
 
     async def _serve(self, waiter: _Waiter, now: dt.datetime) -> None:
         """Read back what is due for a webhook that waits."""
-        if waiter.first:  # beside what the tails bring: it takes whatever room there is
+        if waiter.sort == "first":  # beside what the tails bring: it takes whatever room there is
             room = min(_PAGE_ROWS, max(self._lanes.room_for(lane, waiter.webhook_id) for lane in TAILED))
         else:
-            room = self._lanes.page_for(Lane.RETRY, waiter.webhook_id, _PAGE_ROWS)
+            lane = Lane.RETRY if waiter.sort == "retry" else Lane.RECOVERY
+            room = self._lanes.page_for(lane, waiter.webhook_id, _PAGE_ROWS)
         awaited = self._is_awaited(waiter)
         if awaited:
             room = max(room, _AWAITED_ROWS)
@@ -230,7 +233,7 @@ class Retries:
         rows = await self._outage.patiently(
             "retries",
             lambda: self._backlog.due_of_webhook(
-                waiter.webhook_id, start, now, room, first=waiter.first, ahead=self._setback.ahead
+                waiter.webhook_id, start, now, room, sort=waiter.sort, ahead=self._setback.ahead
             ),
         )
         admitted: list[tuple[Pending, dt.datetime]] = []
@@ -249,9 +252,10 @@ class Retries:
         Only where order is strict, or was: elsewhere what is held is let go after a while.
         """
         return (
-            self._order.holds_back(waiter.webhook_id)
+            waiter.sort != "asked"
+            and self._order.holds_back(waiter.webhook_id)
             and self._lanes.may_exceed(waiter.webhook_id)
-            and (waiter.first or not self._lanes.moves(Lane.RETRY, waiter.webhook_id))
+            and (waiter.sort == "first" or not self._lanes.moves(Lane.RETRY, waiter.webhook_id))
         )
 
     def _admit(
@@ -299,6 +303,12 @@ class Retries:
         The tails learn of them as well, but may be a poll behind a change and what was asked for after it.
         """
         self._stopped(await self._registry.refresh(await self._backlog.registry_version()))
+
+
+def _sort(lane: Lane) -> Sort:
+    if lane in TAILED:
+        return "first"
+    return "retry" if lane is Lane.RETRY else "asked"
 
 
 def _lane(row: DueRow) -> Lane:

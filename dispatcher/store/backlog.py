@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import asyncpg
 import msgspec
@@ -15,6 +15,10 @@ from dispatcher.core.sharing import Shard
 from dispatcher.store.transaction import Statements
 
 _SAME_ATTEMPT: Final = {Kind.REQUESTED, Kind.POSTPONED}  # the attempt that they speak of is still to be made
+
+
+# What is due, by the lanes that it goes to: first attempts that come again, retries, what somebody asked for.
+Sort: TypeAlias = Literal["first", "retry", "asked"]
 
 
 class WaitingRow(msgspec.Struct, frozen=True):
@@ -117,14 +121,11 @@ class Backlog:
         now: dt.datetime,
         limit: int,
         *,
-        first: bool,
+        sort: Sort,
         ahead: dt.timedelta = dt.timedelta(),
     ) -> list[DueRow]:
-        """Give what `due` gives, for one webhook.
-
-        Either the `first` attempts that were interrupted, or everything else.
-        """
-        rows = await self._link.fetch("due_of_webhook", webhook_id, *after, now, limit, first, now + ahead)
+        """Give what `due` gives, for one webhook, of one sort."""
+        rows = await self._link.fetch("due_of_webhook", webhook_id, *after, now, limit, sort, now + ahead)
         return [_due(row) for row in rows]
 
     async def written_ahead(self, now: dt.datetime) -> dt.timedelta:

@@ -156,7 +156,7 @@ async def asked(connection: asyncpg.Connection) -> dict[str, list[object]]:
     return {
         "waiting": [webhook_id, lane, unread, 256],
         "due": [now - dt.timedelta(seconds=5), 0, 0, now, 500, now, 1, 0],
-        "due_of_webhook": [webhook_id, now - dt.timedelta(minutes=5), 0, now, 256, False, now],
+        "due_of_webhook": [webhook_id, now - dt.timedelta(minutes=5), 0, now, 256, "retry", now],
         "next_due": [now, 1, 0],
         "written_ahead": [now],
         "messages_after": [lane, unread // 10, 0, 1000],

@@ -187,3 +187,23 @@ async def test_nothing_waits_for_what_is_asked_for_by_hand(database: Database) -
         )
         assert await redeliver(one.store, by_hand, actor="key_1")
         assert [retried] == [row.key for row in await one.backlog().awaited()]
+
+
+async def test_retries_do_not_stand_behind_what_is_asked_for_by_hand(database: Database) -> None:
+    """Of that there may be less in memory; what finds no room there keeps no retry of its webhook back."""
+    async with parts(database, max_queued=20) as one:
+        keys = await about_one(one, 4, 1, "none")
+        await one.record(*(attempted(key, state=State.FAILED, status_code=500) for key in keys[:3]))
+        for key in keys[:3]:
+            assert await redeliver(one.store, key, actor="key_1")
+        await one.record(failed(keys[3], 1, utc_now()))
+        there = others(one, keys[0], 10)
+        retries = retries_of(one)
+        async with running(retries.run()):
+            taken = await wait_taken(one, retries, 1)
+            assert [(keys[3], 2)] == attempts(taken)
+            await finish(one, retries, taken)
+            for other in there:
+                one.lanes.give_up(Lane.ALERT, other, 2)
+            retries.ring()
+            assert [(key, 2) for key in keys[:3]] == attempts(await wait_taken(one, retries, 3))

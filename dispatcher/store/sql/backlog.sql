@@ -52,13 +52,15 @@ select e.*, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
   join outbox o on o.day = e.day and o.id = e.outbox_id
  order by e.next_attempt_at, e.outbox_id, e.webhook_id;
 
--- due_of_webhook: the same for one webhook: its first attempts that come again ($6), or everything else
+-- due_of_webhook: the same for one webhook, of one sort ($6): first attempts that come again, retries, what is asked for
 with due as materialized (
     select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
            e.next_attempt_at
       from delivery_event e
      where e.webhook_id = $1 and (e.next_attempt_at, e.outbox_id) > ($2::timestamptz, $3::bigint)
-       and e.next_attempt_at <= $7 and (e.kind in ('interrupted', 'postponed') and e.trigger in ('first', 'test')) = $6
+       and e.next_attempt_at <= $7
+       and case when e.kind in ('interrupted', 'postponed') and e.trigger in ('first', 'test') then 'first'
+                when e.kind <> 'attempted' and e.trigger in ('manual', 'recover') then 'asked' else 'retry' end = $6
        and (e.next_attempt_at <= $4
             or case e.kind when 'interrupted' then e.next_attempt_at - interval '5 minutes'
                            else coalesce(e.started_at, e.recorded_at) end > $4)
