@@ -78,7 +78,9 @@ class HttpSender:
         except BaseException:
             connection.abort()
             raise
-        if not connection.proved and connection.answer.status:
+        if connection.proved:
+            connection.origin.closes = connection.unanswered
+        elif connection.answer.status:
             connection.proved = True
             tls = connection.tls()
             if isinstance(tls, ResumingObject):

@@ -87,6 +87,11 @@ class ReceiverConnection(asyncio.Protocol):
         self._transport.write(request)
         return waiter
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether the connection ended in the last exchange, before anything of an answer came."""
+        return not (self.is_open or self.first_byte_ns or self.answer.trouble)
+
     def settle(self, keep_until: float) -> bool:
         """Be idle until then (loop time), if the exchange left the connection fit for another one."""
         if (

@@ -39,9 +39,10 @@ class OriginKey(NamedTuple):
 class Origin:
     """Where requests go: its idle connections, the one that was used last at the end."""
 
-    __slots__ = ("__weakref__", "idle", "keeps")
+    __slots__ = ("__weakref__", "closes", "idle", "keeps")
 
     def __init__(self) -> None:
+        self.closes = False  # the receiver ended a connection that was used again, and had not said so
         self.keeps = False  # the receiver left the connection open behind its last answer
         self.idle: Final[list[ReceiverConnection]] = []
 
@@ -69,9 +70,15 @@ class Pool:
         return origin
 
     def take(self, origin: Origin) -> ReceiverConnection | None:
-        """Take an idle connection that nothing is known to be wrong with."""
+        """Take an idle connection that nothing is known to be wrong with.
+
+        Of a receiver that ends them behind its answers without a word, the one that was idle for longest, if
+        that is long enough for the end to have arrived.
+        """
         while origin.idle:
-            connection = origin.idle.pop()
+            if origin.closes and self._loop.time() - origin.idle[0].idle_since < _LOOK_AFTER_S:
+                return None
+            connection = origin.idle.pop(0 if origin.closes else -1)
             del self._idle[connection]
             connection.idle = False
             if connection.fit(self._loop.time(), _LOOK_AFTER_S):

@@ -215,3 +215,28 @@ async def test_end_of_the_sender_closes_its_connections() -> None:
         async with HttpSender(LOCAL) as sender:
             await sender.send(message(receiver.url()))
         await receiver.wait_until(lambda: receiver.open == 0)
+
+
+async def test_who_closes_behind_each_answer_is_found_out_once(sender: HttpSender) -> None:
+    """Without a word in the header: one request crosses the end on its way, and no other one does."""
+    async with Receiver(raw(response(200, body=b"ok"), then=close())) as receiver:
+        outcomes = [await sender.send(message(receiver.url())) for _ in range(20)]
+    failures = [error_class(outcome) for outcome in outcomes if error_class(outcome) is not None]
+    assert failures in ([], [ErrorClass.RESET])
+
+
+async def test_who_was_found_out_is_trusted_again(sender: HttpSender) -> None:
+    """As soon as a connection that was idle for a while has carried an answer."""
+    async with Receiver([raw(response(200), then=close()), answer(200)]) as receiver:
+        url = receiver.url()
+        endpoint = sender._endpoint(url, "")  # noqa: SLF001 - what is known of a receiver has no other witness
+        assert endpoint is not None
+        await sender.send(message(url))
+        endpoint.origin.closes = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + WAIT_S
+        while endpoint.origin.closes and loop.time() < deadline:
+            assert isinstance(await sender.send(message(url)), Answered)
+        made = receiver.connections
+        assert isinstance(await sender.send(message(url)), Answered)
+        assert (False, made) == (endpoint.origin.closes, receiver.connections)
