@@ -89,8 +89,11 @@ class ReceiverConnection(asyncio.Protocol):
 
     @property
     def unanswered(self) -> bool:
-        """Whether the connection ended in the last exchange, before anything of an answer came."""
-        return not (self.is_open or self.first_byte_ns or self.answer.trouble)
+        """Whether nothing of an answer came in the last exchange: it ended, or what came was none."""
+        answer = self.answer
+        if answer.trouble is Trouble.MALFORMED:
+            return not answer.status
+        return not (self.is_open or self.first_byte_ns or answer.trouble)
 
     def settle(self, keep_until: float) -> bool:
         """Be idle until then (loop time), if the exchange left the connection fit for another one."""

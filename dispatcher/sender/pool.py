@@ -42,7 +42,7 @@ class Origin:
     __slots__ = ("__weakref__", "closes", "idle", "keeps")
 
     def __init__(self) -> None:
-        self.closes = False  # the receiver ended a connection that was used again, and had not said so
+        self.closes = False  # of a connection that was used again nothing, or a late rest, came in answer
         self.keeps = False  # the receiver left the connection open behind its last answer
         self.idle: Final[list[ReceiverConnection]] = []
 
@@ -72,8 +72,8 @@ class Pool:
     def take(self, origin: Origin) -> ReceiverConnection | None:
         """Take an idle connection that nothing is known to be wrong with.
 
-        Of a receiver that ends them behind its answers without a word, the one that was idle for longest, if
-        that is long enough for the end to have arrived.
+        Of a receiver that ends them behind its answers without a word, or goes on writing, the one that was
+        idle for longest, if that is long enough for what came behind the answer to have arrived.
         """
         while origin.idle:
             if origin.closes and self._loop.time() - origin.idle[0].idle_since < _LOOK_AFTER_S:

@@ -225,6 +225,20 @@ async def test_who_closes_behind_each_answer_is_found_out_once(sender: HttpSende
     assert failures in ([], [ErrorClass.RESET])
 
 
+async def test_who_sends_a_body_behind_204_is_found_out_once(sender: HttpSender) -> None:
+    """What comes late is taken for the beginning of the next answer, once."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await asyncio.sleep(0.002)  # it is another segment
+        await exchange.send(b"ok")
+
+    async with Receiver(behave) as receiver:
+        outcomes = [await sender.send(message(receiver.url())) for _ in range(20)]
+    failures = [error_class(outcome) for outcome in outcomes if error_class(outcome) is not None]
+    assert failures in ([], [ErrorClass.MALFORMED_RESPONSE])
+
+
 async def test_who_was_found_out_is_trusted_again(sender: HttpSender) -> None:
     """As soon as a connection that was idle for a while has carried an answer."""
     async with Receiver([raw(response(200), then=close()), answer(200)]) as receiver:
