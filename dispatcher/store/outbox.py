@@ -83,6 +83,8 @@ class OutboxReader:
         self._link = link
         self._lane = lane
         self._floor = OutboxId(0)
+        # Nobody knows what the server's clock showed before: no day is too late until all was read.
+        self._until = dt.date.max
 
     async def newest_position(self) -> Start:
         """Give where the lane stands; raises `OperatorError` in another server or database than before."""
@@ -117,13 +119,13 @@ class OutboxReader:
         """Give the next rows after `position`, at most `limit` of each kind.
 
         `since` is the day on which the page was read that `position.done` bounds: older partitions need no
-        look.
+        look, unless the server's clock was put back since.
         """
         xid, outbox_id = position.range_start()
         fixed = None if position.complete else str(position.target)
         # For an unfinished target the stragglers come first and the range may not be reached yet.
         found = await self._link.fetch(
-            "tail_range", self._lane, str(xid), outbox_id, fixed, limit, since, self._floor
+            "tail_range", self._lane, str(xid), outbox_id, fixed, limit, since, self._floor, self._until
         )
         target = Snapshot.parse(found[0]["target_text"])
         in_range = [outbox_row(row) for row in found if row["id"] is not None]
@@ -148,6 +150,8 @@ class OutboxReader:
         else:
             exhausted = len(in_range) < limit
         version, today = found[0]["registry_version"], found[0]["today"]
+        if exhausted:
+            self._until = today
         return Page(late + in_range, position, target, exhausted, version, today)
 
 

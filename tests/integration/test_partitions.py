@@ -227,6 +227,28 @@ async def test_long_backlog_is_read_to_its_end(one: Parts) -> None:
     assert rest.position_after(2).complete
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+async def test_clock_that_was_far_ahead_hides_no_event(one: Parts, *, ahead: bool) -> None:
+    """The server's clock is put back by ten days: what was recorded before, or is recorded after, is read.
+
+    Somebody read by the clock that was ahead, or nobody did.
+    """
+    day = await today(one)
+    later = day + dt.timedelta(days=10)
+    reader = OutboxReader(one.store.link("tail"), Lane.ALERT)
+    start = await reader.newest_position()
+    page = await reader.read(start.position, start.day, 10)
+    assert ([], True) == (page.rows, page.exhausted)
+    for each in (later, day):
+        await insert(one.connection, detected(event_id=f"{each}"), day=each)
+    if ahead:
+        found = await reader.read(Position.after(page.target), later, 10)
+    else:
+        again = OutboxReader(one.store.link("tail"), Lane.ALERT)  # another session
+        found = await again.read(Position.after(page.target), day, 10)
+    assert [later, day] == [row.day for row in found.rows]
+
+
 async def test_position_of_another_server_is_refused(one: Parts) -> None:
     """A restored dump has other transaction ids: its rows would be taken for read, or unread."""
     reader = OutboxReader(one.store.link("tail"), Lane.ALERT)

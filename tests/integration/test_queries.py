@@ -164,7 +164,7 @@ async def asked(connection: asyncpg.Connection) -> dict[str, list[object]]:
         "newest_batches": [],
         "followed": [lane, unread // 10, 0, 10**9, 500, 5000, 2, 1],
         "tail_newest": [lane],
-        "tail_range": [lane, newest["xid"], unread, None, 1000, newest["day"], 0],
+        "tail_range": [lane, newest["xid"], unread, None, 1000, newest["day"], 0, newest["day"]],
         "tail_stragglers": [lane, [newest["xid"]], newest["xid"], unread, 1000, 0],
         "unattempted": [[row["day"] for row in messages], [row["id"] for row in messages], 1, 1, 0],
         "interrupt_claims": [1, [99], now - dt.timedelta(minutes=10), now],
@@ -227,7 +227,7 @@ async def test_the_hot_statements_look_at_nothing_but_what_is_asked_for(full: as
     newest = await full.fetchrow("select id, day, xid::text from outbox order by id desc limit 1")
     xid, last, day = newest["xid"], newest["id"] - 9, newest["day"]
     values = await asked(full) | {
-        "tail_range": [0, xid, last, None, 1000, day, 0],
+        "tail_range": [0, xid, last, None, 1000, day, 0, day],
         "tail_stragglers": [0, [int(xid) - 5, xid], xid, last, 1000, 0],
     }
     for setting, value in INDEXED.items():

@@ -19,7 +19,7 @@ select before.timeline as before, newest.timeline, newest.at as noticed_at, newe
 select count(*) as rows, min(recorded_at) as oldest from (
     (select o.recorded_at from outbox o
       where o.lane = $1 and (o.xid, o.id) > ($2::text::xid8, $3::bigint)
-        and o.day >= $5::date - 2 and o.id > $6::bigint
+        and o.day >= least($5::date, current_date) - 2 and o.id > $6::bigint
       order by o.xid, o.id limit $7)
     union all
     (select o.recorded_at from outbox o

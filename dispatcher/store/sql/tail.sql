@@ -50,8 +50,9 @@ select pg_current_snapshot()::text;
 
 -- tail_range: a lane's rows after a position that are visible in a snapshot, and that snapshot ($4, or the present one)
 -- One statement, so the rows and the bound come from one snapshot. The row comparison is the only lower
--- bound (with a second one the index scan starts at the wrong one and walks). $6 prunes partitions: what
--- was assigned a transaction id after `done` was recorded after it, clocks differing by less than two days.
+-- bound (with a second one the index scan starts at the wrong one and walks). Days prune partitions: what was
+-- assigned a transaction id after `done`, on day $6, was recorded between then and now ($8, where that is later),
+-- in whatever direction the server's clock was put meanwhile.
 -- Rows up to $7 were dealt with by a rebase; their transaction ids may be another server's.
 with bound as materialized (
     select coalesce($4::text::pg_snapshot, pg_current_snapshot()) as target
@@ -68,7 +69,8 @@ select bound.target::text as target_text, (select version from registry_version)
       from outbox o
      where o.lane = $1 and (o.xid, o.id) > ($2::text::xid8, $3::bigint)
        and o.xid < pg_snapshot_xmax(bound.target) and pg_visible_in_snapshot(o.xid, bound.target)
-       and o.day >= $6::date - 2 and o.day <= current_date + 2 and o.id > $7::bigint
+       and o.day >= least($6::date, current_date) - 2 and o.day <= greatest($6::date, $8::date, current_date) + 2
+       and o.id > $7::bigint
      order by o.xid, o.id limit $5
   ) as rows on true;
 
