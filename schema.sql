@@ -254,6 +254,7 @@ create table webhook (
     next_secret_at     timestamptz,     -- when next_secret takes over
     created_at         timestamptz not null default now(),
     updated_at         timestamptz not null default now(),
+    judged_from        timestamptz not null default now(),  -- made, activated or given its URL: older failures are over
     deleted_at         timestamptz,     -- the row stays: the history refers to it
     version            bigint not null default 0
 );

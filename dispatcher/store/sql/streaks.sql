@@ -1,24 +1,26 @@
 -- failing_webhooks: active webhooks whose latest attempts all failed, and since when; failed tests do not count
--- An edit of the webhook (a new URL, a reactivation) begins a new streak. Two or three probes of one index each.
+-- Another URL and an activation begin a new streak; after any other edit, which may have mended it, it has to have
+-- failed once more. Two or three probes of one index each.
 select w.id, w.public_id, w.url, streak.since, latest.recorded_at as latest_at
   from webhook w
   left join lateral (
       select e.recorded_at from delivery_event e
-       where e.webhook_id = w.id and e.kind = 'attempted' and e.recorded_at > w.updated_at
+       where e.webhook_id = w.id and e.kind = 'attempted' and e.recorded_at > w.judged_from
          and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 2
        order by e.recorded_at desc limit 1) success on true
   cross join lateral (
       select e.recorded_at as since from delivery_event e
        where e.webhook_id = w.id and e.kind = 'attempted'
          and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 0
-         and e.recorded_at > coalesce(success.recorded_at, w.updated_at)
+         and e.recorded_at > coalesce(success.recorded_at, w.judged_from)
        order by e.recorded_at limit 1) streak
   cross join lateral (
       select e.recorded_at from delivery_event e
        where e.webhook_id = w.id and e.kind = 'attempted'
          and (case when status_code between 200 and 299 then 2 when trigger = 'test' then 1 else 0 end) = 0
        order by e.recorded_at desc limit 1) latest
- where w.active and w.deleted_at is null and w.id % $2::integer = $3 and streak.since < clock_timestamp() - make_interval(secs => $1);
+ where w.active and w.deleted_at is null and w.id % $2::integer = $3
+   and streak.since < clock_timestamp() - make_interval(secs => $1) and latest.recorded_at > w.updated_at;
 
 -- all_gone: whether every attempt of a delivery was answered with 410
 select bool_and(status_code is not distinct from 410) from delivery_event

@@ -38,6 +38,7 @@ select id, public_id, url, events, network_ids, description, filter::text as fil
   from webhook where organization_id = $1 and public_id = $2 and deleted_at is null for update;
 
 -- update_webhook: what a client may change; a new secret ends a rotation, and so does the end of its grace
+-- Another URL is another receiver, and whoever activates a webhook expects it to be tried: earlier failures are over.
 update webhook
    set url = $2, events = $3, network_ids = $4, description = $5, headers = $6, ca_certificates = $10, active = $7,
        filter = $11::json, payload = $12, ordering = $13, "coalesce" = $14, max_age_s = $15, settle_s = $16,
@@ -45,6 +46,7 @@ update webhook
        secret = coalesce($9, case when next_secret_at <= now() then next_secret else secret end),
        next_secret = case when $9::bytea is null and next_secret_at > now() then next_secret end,
        next_secret_at = case when $9::bytea is null and next_secret_at > now() then next_secret_at end,
+       judged_from = case when url <> $2 or $7 and not active then now() else judged_from end,
        updated_at = now()
  where id = $1
 returning id, public_id, url, events, network_ids, description, filter::text as filter, payload, ordering,
