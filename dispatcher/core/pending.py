@@ -75,7 +75,18 @@ class Pending:
     """One attempt that is to be made."""
 
     __slots__ = (
-        *("attempt_no", "batch", "due_at", "failures", "in_flight", "key", "lane", "payload", "state"),
+        *(
+            "asked",
+            "attempt_no",
+            "batch",
+            "due_at",
+            "failures",
+            "in_flight",
+            "key",
+            "lane",
+            "payload",
+            "state",
+        ),
         "public_id",
         "trigger",
     )
@@ -102,6 +113,7 @@ class Pending:
         self.in_flight = False
         self.public_id: str | None = None  # where it was made ahead, with many others
         self.due_at = payload.recorded_at  # a retry has one of its own
+        self.asked = False  # for by somebody, be it as a retry
         self.batch = batch  # of the fan-out that brought it here; None when it was read back
 
     @property

@@ -38,10 +38,10 @@ def irrelevant(
 ) -> Closing | Postponed | None:
     """Say why an attempt is not worth making now or any more; None where it is.
 
-    What somebody asked for is always made: tests, redeliveries, recoveries.
+    What somebody asked for is always made: tests, redeliveries, recoveries with their retries.
     """
     payload = pending.payload
-    if payload.test or pending.trigger not in {Trigger.FIRST, Trigger.RETRY}:
+    if payload.test or pending.asked or pending.trigger not in {Trigger.FIRST, Trigger.RETRY}:
         return None
     if webhook.max_age_s is not None:
         age = now - parse_rfc3339(payload.occurred_at)

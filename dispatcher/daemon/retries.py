@@ -277,7 +277,7 @@ class Retries:
                 state=row.state,
                 failures=row.failures,
             )
-            pending.due_at = row.due_at
+            pending.due_at, pending.asked = row.due_at, row.asked
             admitted.append((pending, row.due_at))
         return answer in {Admission.ADMITTED, Admission.HELD}
 

@@ -42,6 +42,7 @@ class DueRow(WaitingRow, frozen=True):
     trigger: Trigger
     failures: int
     due_at: dt.datetime
+    asked: bool  # for by somebody, be it as a retry: it is made however old the event is
 
 
 class MessageRef(msgspec.Struct, frozen=True):
@@ -223,4 +224,5 @@ def _due(row: asyncpg.Record) -> DueRow:
         trigger=trigger,
         failures=row["failures"],
         due_at=row["next_attempt_at"],
+        asked=row["asked"],
     )

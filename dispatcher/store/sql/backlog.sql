@@ -29,6 +29,7 @@ select d.day, d.outbox_id, m.type, m.recorded_at, o.test, o.traceparent,
 -- Up to $4, the present time; and up to $6 what says of itself that it was written later than that: by a clock
 -- that was ahead. (What was interrupted is due within five minutes, by nobody's clock but the one that said when.)
 -- What has a successor is left out before anything is joined: of what is read again, that is nearly everything.
+-- `asked`: somebody asked for this attempt, or for a recovery, whose retries are part of it.
 with due as materialized (
     select e.day, e.outbox_id, e.webhook_id, e.attempt_no, e.step, e.kind, e.state, e.trigger, e.failures,
            e.next_attempt_at
@@ -44,7 +45,11 @@ with due as materialized (
            and (l.attempt_no, l.step) > (e.attempt_no, e.step))
      order by e.next_attempt_at, e.outbox_id, e.webhook_id limit $5
 )
-select e.*, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
+select e.*, d.lane, m.type, m.recorded_at, o.test, o.traceparent, exists (
+           select from delivery_event r
+            where r.day = e.day and r.outbox_id = e.outbox_id and r.webhook_id = e.webhook_id
+              and r.kind = 'requested'
+              and (r.trigger = 'recover' or e.kind <> 'attempted' and r.attempt_no = e.attempt_no)) as asked,
        coalesce(d.body, case when e.webhook_id = any (m.full_for) then m.full_body else m.body end) as body
   from due e
   join delivery d on d.day = e.day and d.outbox_id = e.outbox_id and d.webhook_id = e.webhook_id
@@ -70,7 +75,11 @@ with due as materialized (
            and (l.attempt_no, l.step) > (e.attempt_no, e.step))
      order by e.next_attempt_at, e.outbox_id limit $5
 )
-select e.*, d.lane, m.type, m.recorded_at, o.test, o.traceparent,
+select e.*, d.lane, m.type, m.recorded_at, o.test, o.traceparent, exists (
+           select from delivery_event r
+            where r.day = e.day and r.outbox_id = e.outbox_id and r.webhook_id = e.webhook_id
+              and r.kind = 'requested'
+              and (r.trigger = 'recover' or e.kind <> 'attempted' and r.attempt_no = e.attempt_no)) as asked,
        coalesce(d.body, case when e.webhook_id = any (m.full_for) then m.full_body else m.body end) as body
   from due e
   join delivery d on d.day = e.day and d.outbox_id = e.outbox_id and d.webhook_id = e.webhook_id
