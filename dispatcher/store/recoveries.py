@@ -70,10 +70,16 @@ class Window(msgspec.Struct, frozen=True):
 
     @property
     def missing_begins(self) -> Place:
-        """Where the second phase begins; a row's day may be the one before its time's."""
+        """Where the second phase begins."""
         if "missing" not in self.include:
             return Place("completed")
-        return Place("missing", self.since.astimezone(dt.UTC).date() - _DAY)
+        return Place("missing", self.first_day)
+
+    @property
+    def first_day(self) -> dt.date:
+        """The first day of anything in it; a row's day may be the one before its time's."""
+        day = self.since.astimezone(dt.UTC).date()
+        return day if day == dt.date.min else day - _DAY
 
     @property
     def last_day(self) -> dt.date:
@@ -172,8 +178,7 @@ class Walk:
 
     async def _closed(self, place: Place, limit: int) -> Found:
         window = self._window
-        day = window.missing_begins.day or window.since.astimezone(dt.UTC).date() - _DAY
-        bounds = await self._statements.fetchrow("outbox_range", day, window.last_day)
+        bounds = await self._statements.fetchrow("outbox_range", window.first_day, window.last_day)
         assert bounds is not None  # noqa: S101 - the query has one row
         rows = await self._statements.fetch(
             "closed_deliveries",

@@ -7,6 +7,7 @@ import asyncpg
 from dispatcher.core.errors import LeaseLost
 from dispatcher.core.ids import RunId
 from dispatcher.core.sharing import Shard
+from dispatcher.store.ledger import MonthGone, month_gone
 from dispatcher.store.recoveries import Found, Place, Recovery, Walk, recovery
 from dispatcher.store.transaction import Statements
 
@@ -40,23 +41,26 @@ class RecoveryLedger:
         """
         following = found.following
         try:
-            row = await self._link.fetchrow(
-                "recover",
-                self._run_id,
-                job.id,
-                job.step + 1,
-                following.phase,
-                following.day,
-                following.outbox_id,
-                reason,
-                [one.day for one in found.closed],
-                [one.outbox_id for one in found.closed],
-                [one.day for one in found.missing],
-                [one.outbox_id for one in found.missing],
-                [one.lane for one in found.missing],
-                [one.body for one in found.missing],
-            )
+            with month_gone():
+                row = await self._link.fetchrow(
+                    "recover",
+                    self._run_id,
+                    job.id,
+                    job.step + 1,
+                    following.phase,
+                    following.day,
+                    following.outbox_id,
+                    reason,
+                    [one.day for one in found.closed],
+                    [one.outbox_id for one in found.closed],
+                    [one.day for one in found.missing],
+                    [one.outbox_id for one in found.missing],
+                    [one.lane for one in found.missing],
+                    [one.body for one in found.missing],
+                )
         except asyncpg.UniqueViolationError:
             return  # the answer to an earlier try was lost; the step is written
+        except MonthGone:
+            return  # retention dropped it since the page was read: read again, it holds nothing of that month
         if row is None:
             raise LeaseLost("another run leads")

@@ -187,6 +187,12 @@ async def test_a_bad_window_is_refused(api: Management, webhook: str, fields: An
     assert (400, [field]) == (reply.status, [name for name, _ in reply.details])
 
 
+async def test_the_first_day_that_there_is_can_be_asked_for(api: Management, webhook: str) -> None:
+    """Nothing was recorded then, and there is no day before it."""
+    window = {"since": "0001-01-01T00:00:00Z", "until": "0001-01-02T00:00:00Z"}
+    assert {"failed": 0, "cancelled": 0, "missing": 0} == await counted(api, webhook, **window)
+
+
 async def test_nothing_is_recovered_for_a_paused_webhook(api: Management, webhook: str, past: Past) -> None:
     """But it can be counted."""
     key = await past.delivery()
