@@ -3,8 +3,9 @@
 How this works. A recovery is a row; how far it has come is the newest row of its progress, written in the
 statement that asks for a page's attempts, so a restart goes on where the last run stopped and asks for
 nothing twice. What is asked for becomes due at once, and the schedule brings it back into the last lane
-(`daemon/retries.py`). A page is asked for only while less than half of that lane's room is taken, so a big
-recovery never fills memory, and never stands before its webhook's own retries for long.
+(`daemon/retries.py`). A page is asked for only where its webhook has room in that lane and nothing that was
+asked for before still waits for some: a big recovery fills neither memory nor the schedule, and waits for no
+receiver of others' that hangs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from dispatcher.core.ids import WebhookId
 from dispatcher.core.pending import Lane
 from dispatcher.daemon.shared import Shared
 from dispatcher.store.recoveries import Recovery
@@ -33,11 +35,19 @@ log = structlog.get_logger("recovery")
 class Recoveries:
     """The recoveries of one run."""
 
-    def __init__(self, shared: Shared, ledger: RecoveryLedger, requested: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        ledger: RecoveryLedger,
+        requested: Callable[[], None],
+        waits: Callable[[WebhookId], bool],
+    ) -> None:
+        """Make them; `requested` is told of attempts that are due, `waits` says whose found no room."""
         self._ledger = ledger
         self._lanes = shared.lanes
         self._outage = shared.outage
-        self._requested = requested  # attempts were asked for, and are due
+        self._requested = requested
+        self._waits = waits
         self._wake = asyncio.Event()
 
     def ring(self) -> None:
@@ -61,7 +71,7 @@ class Recoveries:
         """Ask for the next page of a recovery, if there is room for it."""
         webhook_id = job.window.webhook_id
         room = self._lanes.page_for(Lane.RECOVERY, webhook_id, _PAGE)
-        if room == 0 or self._lanes.crowded(Lane.RECOVERY):
+        if room == 0 or self._waits(webhook_id):
             return
         walk = await self._ledger.walk(job)
         if walk.why_inactive is not None:

@@ -125,6 +125,10 @@ class Retries:
         """Say whether an attempt was brought back from here."""
         return pending in self._held
 
+    def waits(self, webhook_id: WebhookId) -> bool:
+        """Say whether something that was asked for of a webhook found no room yet."""
+        return _Waiter(webhook_id, "asked") in self._waiting
+
     @property
     def due(self) -> int:
         """How many attempts are due and have not left, webhooks that wait for room counted as one."""

@@ -78,7 +78,10 @@ class Run:
             shared, Backlog(self._link("retries", INDEXED), shard), self._ledger, stopped=self._deactivated
         )
         self._recoveries = Recoveries(
-            shared, RecoveryLedger(self._link("recoveries"), run_id, shard), self.retries.ring
+            shared,
+            RecoveryLedger(self._link("recoveries"), run_id, shard),
+            self.retries.ring,
+            self.retries.waits,
         )
         self.recorder = Recorder(shared, self._link("recorder"), self._durable)
         self._attempts = Attempts(shared, self.recorder)

@@ -1,15 +1,19 @@
-"""A recovery beside retention: a month that goes between the look at it and the request is passed over."""
+"""A recovery beside others: a month that retention drops meanwhile, a receiver that hangs."""
 
 from __future__ import annotations
 
 import datetime as dt
 
-from dispatcher.core.ids import OutboxId
+from dispatcher.core.ids import DeliveryKey, OutboxId
+from dispatcher.core.lanes import Admission
+from dispatcher.core.pending import Lane
+from dispatcher.daemon.recoveries import Recoveries
 from dispatcher.store import recoveries
 from dispatcher.store.recoveries import Asked, Counts, Found, Place, Unscheduled, Window
 from dispatcher.store.recovering import RecoveryLedger
-from tests.parts import new_webhook, parts
-from tests.postgres import Database
+from tests.integration.test_retries import retries_of
+from tests.parts import insert, new_webhook, parts, running
+from tests.postgres import Database, wait_for
 
 LONG_AGO = dt.date(2001, 1, 15)  # no partition
 
@@ -32,3 +36,23 @@ async def test_a_month_that_was_dropped_meanwhile_is_passed_over(database: Datab
             place = (await walk.page(place, 10)).following
         await ledger.request(job, Found((), (), place, 0))
         assert [] == await ledger.open()
+
+
+async def test_a_receiver_that_hangs_holds_up_no_recovery_of_others(database: Database) -> None:
+    """What waits for it in memory is more than half of what recoveries may fill, and stays for hours."""
+    async with parts(database, max_queued=100) as one:
+        hangs, well = [await new_webhook(one.connection) for _ in range(2)]
+        await one.fan_out([await insert(one.connection)], [])
+        waiting = (DeliveryKey(LONG_AGO, OutboxId(number), hangs) for number in range(100))
+        while one.lanes.admit(Lane.ROUTINE, next(waiting), 1) is Admission.ADMITTED:
+            pass
+        assert one.lanes.crowded(Lane.RECOVERY)
+        now = dt.datetime.now(dt.UTC)
+        window = Window(well, now - dt.timedelta(hours=1), now, ("missing",))
+        asked = Asked(bytes(16), "key_1", Counts(missing=1), counted_all=True)
+        await recoveries.insert(one.connection, window, asked)
+        ledger = RecoveryLedger(one.store.link("recoveries"), one.shared.run_id, one.shared.shard)
+        ended = "select phase || missing from recovery_progress order by step desc limit 1"
+        async with running(Recoveries(one.shared, ledger, lambda: None, retries_of(one).waits).run()):
+            found = await wait_for(lambda: one.connection.fetchval(ended), "it comes further", 10)
+        assert "completed1" == found
