@@ -106,7 +106,9 @@ create table event_type (
     -- The rule that `fields` amounts to, compiled once: one operator decides about a row (measured: a
     -- loop over the fields costs a producer a tenth of its rate). The outbox's trigger holds a copy.
     rule        jsonpath not null,
-    created_at  timestamptz not null default now()
+    created_at  timestamptz not null default now(),
+    -- These speak of webhooks, to the organization of the webhook that they name: others' would reach nobody.
+    constraint event_type_reserved check (built_in or name not like 'webhook.%')
 );
 
 -- One field's part of a rule: jsonpath in strict mode, where no array passes for what it holds, so that one

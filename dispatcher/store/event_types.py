@@ -88,6 +88,8 @@ def _words(error: asyncpg.CheckViolationError) -> str:
     match error.constraint_name:
         case "event_type_name_check":
             return "name: expected lower-case words joined by points, such as station.moved"
+        case "event_type_reserved":
+            return "name: webhook.… is the dispatcher's own; choose another first word"
         case "event_type_description_check":
             return "description: expected a text that is not empty"
         case "event_type_lane_check":

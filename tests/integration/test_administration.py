@@ -146,6 +146,7 @@ async def test_a_wrong_event_type_is_refused_with_the_reason(database: Database)
         (["station.moved", *about, "--sample", '{"a":1}', "--field", "a:string"], "sample: does not fit"),
         (["station.moved", *about, "--sample", "/nowhere"], "/nowhere: cannot be read"),
         (["Moved", *about, "--sample", "{}"], "name: expected"),
+        (["webhook.moved", *about, "--sample", "{}"], "name: webhook.… is the dispatcher's own"),
     ):
         ended = await run("event-type", "add", *arguments, url=database.url)
         assert 2 == ended.status

@@ -128,7 +128,7 @@ async def test_registration_is_checked(connection: asyncpg.Connection) -> None:
 
     assert ACCEPTED == await registered("a.b")
     assert ACCEPTED == await registered("quarry_2.blast.announced")
-    for name in ("a", "A.b", "a.", ".b", "a b.c", "a.b-c", "1.b", "a." + "b" * 99, "*", "a.*"):
+    for name in ("a", "A.b", "a.", ".b", "a b.c", "a.b-c", "1.b", "a." + "b" * 99, "*", "a.*", "webhook.b"):
         assert "event_type" in await registered(name), name
     for kind in (
         '"strin"',
