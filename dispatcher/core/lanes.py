@@ -24,6 +24,7 @@ seconds' worth of room, and what it holds makes no lane crowded: others do not w
 
 Room can be full of what waits for a retry, where order is strict (`core/ordering.py`). So a retry that is
 awaited is admitted beyond the bounds: one of a webhook at a time, a twentieth of the room for all of them.
+So is what somebody asked for, within half of that: receivers that hang may leave no room to the last lane.
 
 No loop, no clock: pure bookkeeping.
 """
@@ -335,10 +336,13 @@ class Lanes:
         free = self._room[lane] - self.held
         return max(0, min(own, free, self.hosts.of(webhook_id).room(free)))
 
-    def may_exceed(self, webhook_id: WebhookId) -> bool:
-        """Say whether one of a webhook may be admitted beyond the bounds now."""
+    def may_exceed(self, webhook_id: WebhookId, *, sparing: bool = False) -> bool:
+        """Say whether one of a webhook may be admitted beyond the bounds now.
+
+        `sparing`: half of what is beyond them is left to those without whom nothing would go on.
+        """
         most = max(_LEAST_BEYOND, self._limits.max_held // _BEYOND)
-        return webhook_id not in self._beyond and len(self._beyond) < most
+        return webhook_id not in self._beyond and len(self._beyond) < (most // 2 if sparing else most)
 
     def moves(self, lane: Lane, webhook_id: WebhookId) -> bool:
         """Say whether something of a webhook has its turn in a lane or is under way: room will come free."""

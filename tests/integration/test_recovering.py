@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 
-from dispatcher.core.ids import DeliveryKey, OutboxId
+import pytest
+
+from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
 from dispatcher.core.lanes import Admission
 from dispatcher.core.pending import Lane
 from dispatcher.daemon.recoveries import Recoveries
@@ -38,15 +40,15 @@ async def test_a_month_that_was_dropped_meanwhile_is_passed_over(database: Datab
         assert [] == await ledger.open()
 
 
-async def test_a_receiver_that_hangs_holds_up_no_recovery_of_others(database: Database) -> None:
-    """What waits for it in memory is more than half of what recoveries may fill, and stays for hours."""
+@pytest.mark.parametrize("hanging", [30, 60])
+async def test_receivers_that_hang_hold_up_no_recovery_of_others(database: Database, hanging: int) -> None:
+    """What waits for them is more than half of what recoveries may fill, or all, and stays for hours."""
     async with parts(database, max_queued=100) as one:
-        hangs, well = [await new_webhook(one.connection) for _ in range(2)]
+        well = await new_webhook(one.connection)
         await one.fan_out([await insert(one.connection)], [])
-        waiting = (DeliveryKey(LONG_AGO, OutboxId(number), hangs) for number in range(100))
-        while one.lanes.admit(Lane.ROUTINE, next(waiting), 1) is Admission.ADMITTED:
-            pass
-        assert one.lanes.crowded(Lane.RECOVERY)
+        for number in range(hanging):
+            key = DeliveryKey(LONG_AGO, OutboxId(number), WebhookId(1000 + number))
+            assert Admission.ADMITTED is one.lanes.admit(Lane.ALERT, key, 1)
         now = dt.datetime.now(dt.UTC)
         window = Window(well, now - dt.timedelta(hours=1), now, ("missing",))
         asked = Asked(bytes(16), "key_1", Counts(missing=1), counted_all=True)

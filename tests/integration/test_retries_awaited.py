@@ -207,3 +207,22 @@ async def test_retries_do_not_stand_behind_what_is_asked_for_by_hand(database: D
                 one.lanes.give_up(Lane.ALERT, other, 2)
             retries.ring()
             assert [(key, 2) for key in keys[:3]] == attempts(await wait_taken(one, retries, 3))
+
+
+async def test_what_somebody_asked_for_goes_on_beside_receivers_that_hang(database: Database) -> None:
+    """They leave no room to the last lane: one at a time goes beyond it, of each webhook."""
+    async with parts(database, max_queued=100) as one:
+        webhook_id = await new_webhook(one.connection)
+        keys = await one.fan_out([await insert(one.connection) for _ in range(3)], [webhook_id])
+        await one.record(*(attempted(key) for key in keys))
+        others(one, keys[0], 60)
+        assert 0 == one.lanes.room_for(Lane.RECOVERY, webhook_id)
+        for key in keys:
+            assert await redeliver(one.store, key, actor="key_1")
+        retries = retries_of(one)
+        async with running(retries.run()):
+            for key in keys:
+                taken = await wait_taken(one, retries, 1)
+                assert [(key, 2)] == attempts(taken)
+                await finish(one, retries, taken)
+        assert 60 == one.lanes.held
