@@ -114,7 +114,7 @@ def mill_of(one: Parts, backlog: Backlog | None = None) -> Mill:
 
 async def idle(one: Parts, waiting: Waiting) -> None:
     """Wait until nothing waits and nothing is held."""
-    await wait_for(lambda: not waiting.positions(LANE) and not one.lanes.held, "everything is settled")
+    await wait_for(lambda: not waiting.positions(LANE) and not one.lanes.room.held, "everything is settled")
 
 
 class Stepwise(Backlog):

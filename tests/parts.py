@@ -20,8 +20,9 @@ from dispatcher.config import Config, Delivery
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.delivery import STEP, Kind, State, Trigger
 from dispatcher.core.ids import DeliveryIds, DeliveryKey, OutboxId, RunId, WebhookId
-from dispatcher.core.lanes import Admission, Lanes, Limits
+from dispatcher.core.lanes import Admission, Lanes
 from dispatcher.core.pending import Lane, Payload, Pending
+from dispatcher.core.room import Limits
 from dispatcher.core.sharing import Shard
 from dispatcher.core.snapshot import BEGINNING, Position
 from dispatcher.daemon.outage import Outage

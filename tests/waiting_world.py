@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from dispatcher.core.ids import DeliveryIds, DeliveryKey, OutboxId, RunId, WebhookId
-from dispatcher.core.lanes import Lanes, Limits
+from dispatcher.core.lanes import Lanes
 from dispatcher.core.ordering import Ordering
 from dispatcher.core.pending import TAILED, Lane, Pending
+from dispatcher.core.room import Limits
 from dispatcher.core.sharing import Shard
 from dispatcher.daemon.intake import Downstream, Intake
 from dispatcher.daemon.outage import Outage
@@ -145,7 +146,7 @@ class World:
                 still, self._moved = 0 if moved else still + 1, False
                 assert still < STUCK_AFTER, f"stuck: {self._state()}"
         assert self._settled == self._taken == set(self._database.written)
-        assert (0, 0, 0) == (self._lanes.held, self._lanes.held_bytes, self._shared.order.waiting)
+        assert (0, 0, 0) == (self._lanes.room.held, self._lanes.room.held_bytes, self._shared.order.waiting)
         assert self._reached == [self._progress.low(lane) for lane in TAILED]
         assert begun_at <= self._waiting.claimed_since()  # nothing is claimed any more
         self.seen["sent"] = len(self._settled)
@@ -158,7 +159,7 @@ class World:
             for webhook_id, safe in self._waiting.positions(lane)
         ]
         lanes, order = self._lanes, self._shared.order
-        return f"held {lanes.held}, queued {lanes.queued_in}, in order {order.waiting}; {waits}"
+        return f"held {lanes.room.held}, queued {lanes.queued_in}, in order {order.waiting}; {waits}"
 
     # The tails.
 
@@ -365,6 +366,6 @@ class World:
                         if one.batch <= low and one.key not in self._database.facts:
                             assert after is not None, f"{one} is forgotten"
                             assert after < one.key.outbox_id, f"{one} is forgotten"
-                self.seen["host full"] += self._lanes.has_room(lane) and any(
+                self.seen["host full"] += self._lanes.room.is_free(lane) and any(
                     self._lanes.is_host_full(lane, webhook_id) for webhook_id in safe
                 )

@@ -39,7 +39,7 @@ class Courtesy:
 
     async def breathe(self) -> None:
         """Wait for room as long as deliveries are being settled: cheaper than writing and reading back."""
-        while self._lane is not Lane.ALERT and self._lanes.crowded(self._lane):
+        while self._lane is not Lane.ALERT and self._lanes.room.is_crowded(self._lane):
             before = self._lanes.settled_count
             await asyncio.sleep(_BREATH_S)
             if self._lanes.settled_count == before:

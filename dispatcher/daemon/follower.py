@@ -104,7 +104,7 @@ class Follower:
             more = [await self._follow(lane, newest.reached[lane]) for lane in TAILED]
             if not any(more):
                 await self._rest(self._poll_s)
-            elif more[Lane.ALERT] is False and self._lanes.crowded(Lane.ROUTINE):
+            elif more[Lane.ALERT] is False and self._lanes.room.is_crowded(Lane.ROUTINE):
                 await self._rest(_BREATH_S)
 
     async def _rest(self, longest_s: float) -> None:
@@ -123,7 +123,7 @@ class Follower:
             raise LeaseLost(f"lane {lane.name.lower()} does not stand where this run saw it")
         more = place.batch < reach.batch or place.outbox_id != _EVERYTHING
         while more:
-            if lane is not Lane.ALERT and self._lanes.crowded(lane):
+            if lane is not Lane.ALERT and self._lanes.room.is_crowded(lane):
                 # Wait for room as long as deliveries are being settled: cheaper than reading them twice.
                 before, self._settled = self._settled, self._lanes.settled_count
                 if before != self._settled:

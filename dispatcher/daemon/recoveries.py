@@ -3,9 +3,9 @@
 How this works. A recovery is a row; how far it has come is the newest row of its progress, written in the
 statement that asks for a page's attempts, so a restart goes on where the last run stopped and asks for
 nothing twice. What is asked for becomes due at once, and the schedule brings it back into the last lane
-(`daemon/retries.py`). A page is asked for only where its webhook has room in that lane, or nothing in it, and
-nothing that was asked for before still waits for some: a big recovery fills neither memory nor the schedule,
-and waits for no receiver of others' that hangs.
+(`daemon/retries.py`). A page is asked for only where its webhook has room in that lane and nothing that was
+asked for before still waits for some: a big recovery fills neither memory nor the schedule, and waits for no
+receiver of others' that hangs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dispatcher.store.recoveries import Recovery
 from dispatcher.store.recovering import RecoveryLedger
 
 _PAGE: Final = 100  # deliveries
+_LEAST_PAGE: Final = 10  # where there is room for one at a time, the schedule brings them one by one
 _LOOK_EVERY_S: Final = 10.0  # whatever rang
 _PAUSE_S: Final = 0.1  # between pages: what was asked for is in memory by then
 _FRUITLESS_PAGES: Final = 20  # are looked at in one go
@@ -71,9 +72,9 @@ class Recoveries:
         """Ask for the next page of a recovery, if there is room for it."""
         webhook_id = job.window.webhook_id
         room = self._lanes.page_for(Lane.RECOVERY, webhook_id, _PAGE)
-        if self._waits(webhook_id) or (room == 0 and self._lanes.moves(Lane.RECOVERY, webhook_id)):
+        if self._waits(webhook_id) or room == 0:
             return
-        room = room or _PAGE  # where others leave none, the schedule brings them one by one
+        room = max(room, _LEAST_PAGE)
         walk = await self._ledger.walk(job)
         if walk.why_inactive is not None:
             await self._ledger.stop(job, walk.why_inactive)

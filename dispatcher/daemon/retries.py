@@ -231,8 +231,6 @@ class Retries:
         awaited = self._is_awaited(waiter)
         if awaited:
             room = max(room, _AWAITED_ROWS)
-        elif room == 0 and self._is_shut_out(waiter):
-            room, awaited = 1, True
         start = self._waiting[waiter]
         if room == 0:
             return
@@ -260,23 +258,15 @@ class Retries:
         return (
             waiter.sort != "asked"
             and self._order.holds_back(waiter.webhook_id)
-            and self._lanes.may_exceed(waiter.webhook_id)
+            and self._lanes.room.may_exceed(waiter.webhook_id)
             and (waiter.sort == "first" or not self._lanes.moves(Lane.RETRY, waiter.webhook_id))
-        )
-
-    def _is_shut_out(self, waiter: _Waiter) -> bool:
-        """Say whether nothing of what was asked for is in memory: one at a time goes on, whoever fills it."""
-        return (
-            waiter.sort == "asked"
-            and self._lanes.may_exceed(waiter.webhook_id, sparing=True)
-            and not self._lanes.moves(Lane.RECOVERY, waiter.webhook_id)
         )
 
     def _admit(
         self, row: DueRow, admitted: list[tuple[Pending, dt.datetime]], *, awaited: bool = False
     ) -> bool:
         lane = _lane(row)
-        if awaited and lane is not Lane.RECOVERY:  # that stands in no line of what is new
+        if awaited:
             subject = Payload(row.type, row.body, row.recorded_at, test=row.test).subject
             awaited = self._order.lets_go(row.key.webhook_id, subject, row.key.outbox_id)
         answer = self._lanes.admit(lane, row.key, len(row.body), row.attempt_no, awaited=awaited)

@@ -24,8 +24,9 @@ from dispatcher.config import Delivery
 from dispatcher.core.delivery import Kind, State
 from dispatcher.core.errors import DrainExpired, LeaseLost
 from dispatcher.core.ids import RunId, WebhookId
-from dispatcher.core.lanes import Lanes, Limits
+from dispatcher.core.lanes import Lanes
 from dispatcher.core.pending import Lane, Payload, Pending
+from dispatcher.core.room import Limits
 from dispatcher.daemon.attempts import Attempts
 from dispatcher.daemon.checkpoints import Checkpoints
 from dispatcher.daemon.disabler import Disabler

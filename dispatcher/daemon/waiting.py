@@ -263,11 +263,11 @@ class Waiting:
         turns = self._turns[lane]
         again: list[WebhookId] = []
         served = _Served.MORE
-        if not self._lanes.has_room(lane):
+        if not self._lanes.room.is_free(lane):
             for entry in list(self._handing_over[lane]):
                 if entry.behind:  # it may be they who have it all, and wait for what they leave no room for
                     self._abandon(entry)
-        while turns and served is not _Served.FULL and self._lanes.has_room(lane):
+        while turns and served is not _Served.FULL and self._lanes.room.is_free(lane):
             webhook_id = turns.take()
             served = await self._serve(lane, webhook_id)
             if served is not _Served.DONE:
@@ -296,7 +296,7 @@ class Waiting:
             self._abandon(entry)
             # It goes on when something of its own, or of its host's, is settled; or of anybody's.
             own = self._minds_its_host(lane, webhook_id) or entry.outstanding
-            return _Served.DONE if own and self._lanes.has_room(lane) else _Served.FULL
+            return _Served.DONE if own and self._lanes.room.is_free(lane) else _Served.FULL
         if len(rows) == room:
             return _Served.MORE
         if entry.marks != marks:

@@ -91,9 +91,9 @@ async def test_a_chunk_that_is_written_while_another_is_taken_is_read(one: Parts
         async with one.connection.transaction():
             await one.connection.execute("lock table claim in exclusive mode")
             await chunk(one, event, webhook_ids[:1], webhook_ids[1:], first=True)
-            await wait_for(lambda: one.lanes.held == 1, "the first chunk was read, and is being claimed")
+            await wait_for(lambda: one.lanes.room.held == 1, "the first chunk was read, and is being claimed")
             await chunk(one, event, webhook_ids[1:])
-        await wait_for(lambda: one.lanes.held == 2, "both chunks are in memory")
+        await wait_for(lambda: one.lanes.room.held == 2, "both chunks are in memory")
     assert [[event[1]], [event[1]]] == held(one, webhook_ids)
 
 
@@ -110,8 +110,8 @@ async def test_what_a_dead_run_took_of_an_event_is_written_down_first(one: Parts
     one.batch = 0
     async with running(follower.run()):
         await one.fan_out([alert], webhook_ids[:1])
-        await wait_for(lambda: one.lanes.held == 1, "alerts do not wait for that")
+        await wait_for(lambda: one.lanes.room.held == 1, "alerts do not wait for that")
         await one.record(attempted(key_of(event, webhook_ids[0]), kind=Kind.INTERRUPTED, status_code=None))
         interrupted.set()
-        await wait_for(lambda: one.lanes.held == 3, "all others are in memory")
+        await wait_for(lambda: one.lanes.room.held == 3, "all others are in memory")
     assert [[alert[1]], [event[1]], [event[1]]] == held(one, webhook_ids)

@@ -104,9 +104,9 @@ async def test_those_behind_may_hold_all_the_room(database: Database) -> None:
                 mill.waiting.mark(LANE, webhook_id, events[2][1])  # and so it hands over
                 backlog.answers.release()
             await backlog.asked(10)
-            await wait_for(lambda: mill.count() == 9 and not one.lanes.held, "what waited is sent")
+            await wait_for(lambda: mill.count() == 9 and not one.lanes.room.held, "what waited is sent")
             await mill.fan_out(events[1], webhook_ids[1:])
-            assert (8, 8) == (mill.went_straight, one.lanes.held)
+            assert (8, 8) == (mill.went_straight, one.lanes.room.held)
             backlog.answers.release()
             backlog.answer_all()
             await idle(one, mill.waiting)
@@ -127,7 +127,7 @@ async def test_the_reader_comes_by_while_they_are_written(one: Parts) -> None:
         mill.waiting.mark(LANE, webhook_id, events[-1][1])  # and so it hands over
         backlog.answers.release()
         await backlog.asked(2)
-        await wait_for(lambda: mill.count() == 1 and not one.lanes.held, "what waited is sent")
+        await wait_for(lambda: mill.count() == 1 and not one.lanes.room.held, "what waited is sent")
         taken: list[Event] = []
         while one.lanes.room_for(LANE, webhook_id):
             taken.append(events[1 + len(taken)])

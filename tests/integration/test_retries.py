@@ -103,7 +103,7 @@ async def test_due_attempts_come_in_the_order_of_their_times(one: Parts) -> None
             )  # fmt: skip
             assert (b"{}", "event.detected") == (each.payload.body, each.payload.type)
         await finish(one, retries, taken)
-    assert 0 == one.lanes.held
+    assert 0 == one.lanes.room.held
     assert 3 == await one.connection.fetchval("select count(*) from claim where attempt_no = 3")
 
 
@@ -311,7 +311,7 @@ async def test_clock_that_is_put_back(one: Parts, *, restarted: bool) -> None:
         assert {(ahead_of_us, 2), (interrupted, 2)} == set(attempts(taken))
         await finish(one, retries, taken)
         assert retries.low() <= utc_now()
-    assert not one.lanes.held
+    assert not one.lanes.room.held
 
 
 async def test_more_set_ahead_than_a_page_holds(database: Database) -> None:
@@ -363,7 +363,7 @@ async def test_more_than_there_is_room_for(database: Database) -> None:
         for webhook_id in {key.webhook_id for key in keys}:
             times = [due[key] for key in sent if key.webhook_id == webhook_id]
             assert sorted(times) == times
-        assert (0, 0) == (one.lanes.held, one.lanes.held_bytes)
+        assert (0, 0) == (one.lanes.room.held, one.lanes.room.held_bytes)
 
 
 async def test_earlier_attempt_goes_first(one: Parts) -> None:

@@ -78,7 +78,7 @@ async def test_memory_full_of_what_waits(database: Database, bound: str, then: s
         send(one, keys[:8], past)
         await one.record(*(failed(key, 1, past) for key in keys[:8]))
         hold(one, keys[8:])
-        assert (8, []) == (one.lanes.held, one.take_all()), "retries may have 7"
+        assert (8, []) == (one.lanes.room.held, one.take_all()), "retries may have 7"
         await one.connection.execute("update webhook set ordering = $1", then)
         await one.shared.registry.refresh()
         retries = retries_of(one)
@@ -101,7 +101,7 @@ async def test_a_webhook_alone(database: Database, kind: Kind) -> None:
         again = failed(keys[0], 1, past) if kind is Kind.ATTEMPTED else comes_again(keys[0], kind, past)
         await one.record(again)
         hold(one, keys[1:])
-        assert (4, []) == (one.lanes.held, one.take_all())
+        assert (4, []) == (one.lanes.room.held, one.take_all())
         retries = retries_of(one)
         async with running(retries.run()):
             (taken,) = await wait_taken(one, retries, 1)
@@ -149,13 +149,13 @@ async def test_alerts_keep_their_room(database: Database) -> None:
             one.shared.order.push(held)
             assert one.lanes.take(0) is held
         hold(one, keys[14:])
-        assert (14, 7) == (one.lanes.held, one.shared.order.waiting), "retries may have 14"
+        assert (14, 7) == (one.lanes.room.held, one.shared.order.waiting), "retries may have 14"
         past = utc_now() - MINUTE
         await one.record(*(failed(key, 1, past) for key in keys[:7]))
         retries = retries_of(one)
         async with running(retries.run()):
             await looked(one, retries, 2)
-            assert (14, 7) == (one.lanes.held, retries.due)
+            assert (14, 7) == (one.lanes.room.held, retries.due)
 
 
 async def test_a_postponed_one_without_room(database: Database) -> None:
@@ -209,15 +209,16 @@ async def test_retries_do_not_stand_behind_what_is_asked_for_by_hand(database: D
             assert [(key, 2) for key in keys[:3]] == attempts(await wait_taken(one, retries, 3))
 
 
-async def test_what_somebody_asked_for_goes_on_beside_receivers_that_hang(database: Database) -> None:
-    """They leave no room to the last lane: one at a time goes beyond it, of each webhook."""
+@pytest.mark.parametrize("asked", [True, False])
+async def test_what_is_due_goes_on_beside_receivers_that_hang(database: Database, *, asked: bool) -> None:
+    """They leave no room to retries and redeliveries: of each webhook one at a time finds some."""
     async with parts(database, max_queued=100) as one:
         webhook_id = await new_webhook(one.connection)
         keys = await one.fan_out([await insert(one.connection) for _ in range(3)], [webhook_id])
-        await one.record(*(attempted(key) for key in keys))
-        others(one, keys[0], 60)
-        assert 0 == one.lanes.room_for(Lane.RECOVERY, webhook_id)
-        for key in keys:
+        past = utc_now() - MINUTE
+        await one.record(*(attempted(key) if asked else failed(key, 1, past) for key in keys))
+        others(one, keys[0], 60 if asked else 85)
+        for key in keys if asked else ():
             assert await redeliver(one.store, key, actor="key_1")
         retries = retries_of(one)
         async with running(retries.run()):
@@ -225,4 +226,4 @@ async def test_what_somebody_asked_for_goes_on_beside_receivers_that_hang(databa
                 taken = await wait_taken(one, retries, 1)
                 assert [(key, 2)] == attempts(taken)
                 await finish(one, retries, taken)
-        assert 60 == one.lanes.held
+        assert 60 + 25 * (not asked) == one.lanes.room.held

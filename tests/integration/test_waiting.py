@@ -123,7 +123,7 @@ async def test_webhook_that_is_stuck_holds_up_nobody(one: Parts) -> None:
                     waiting.pushed.set()
         await wait_for(lambda: [stuck] == [one for one, _ in waiting.positions(LANE)], "the free one is done")
     assert [number for _, number in events] == sent
-    assert 8 == one.lanes.held
+    assert 8 == one.lanes.room.held
 
 
 async def test_webhooks_of_a_host_that_has_its_share_come_back_in_turns(one: Parts) -> None:
@@ -137,7 +137,7 @@ async def test_webhooks_of_a_host_that_has_its_share_come_back_in_turns(one: Par
     for webhook_id in webhook_ids:
         mill.waiting.mark(LANE, webhook_id, event[1])
     async with running(mill.waiting.run()):
-        await wait_for(lambda: made.lanes.held == 22, "of 24: eight times what is free")
+        await wait_for(lambda: made.lanes.room.held == 22, "of 24: eight times what is free")
         async with running(mill.send()):
             await idle(made, mill.waiting)
     assert 40 == mill.count()
@@ -198,7 +198,7 @@ async def test_attempt_that_is_over_is_not_made_again(one: Parts) -> None:
     async with running(mill.waiting.run(), mill.send()):
         await idle(one, mill.waiting)
     assert [key.outbox_id for key in keys[4:]] == mill.sent[webhook_id]
-    assert (0, 0) == (lanes.held, lanes.held_bytes)
+    assert (0, 0) == (lanes.room.held, lanes.room.held_bytes)
 
 
 async def test_claims_are_remembered_until_they_are_settled(one: Parts) -> None:

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import Admission, Lanes, Limits
+from dispatcher.core.lanes import Admission, Lanes
 from dispatcher.core.pending import Lane, Payload, Pending
 from dispatcher.core.rate import TokenBucket
+from dispatcher.core.room import Limits
 
 DAY = dt.date(2026, 11, 21)
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 SHARES = {Lane.ALERT: 1.0, Lane.EVENT: 0.95, Lane.ROUTINE: 0.85, Lane.RETRY: 0.7, Lane.RECOVERY: 0.5}
 
-
+RESERVES = {Lane.ALERT: 0.0, Lane.EVENT: 0.0, Lane.ROUTINE: 0.0, Lane.RETRY: 0.02, Lane.RECOVERY: 0.01}
 HOST_SHARE = 8
 
 
@@ -32,10 +33,10 @@ class LanesMachine(RuleBasedStateMachine):
     """Does at random what the loops do, and keeps a simple account of it."""
 
     @initialize(
-        in_flight=st.integers(1, 40),
+        in_flight=st.one_of(st.integers(1, 40), st.integers(50, 150)),
         per_webhook=st.sampled_from([1, 2, 3, 5, 12]),
-        held=st.integers(1, 120),
-        size=st.integers(1, 200),
+        held=st.one_of(st.integers(1, 120), st.integers(50, 300)),
+        size=st.one_of(st.integers(1, 200), st.integers(100, 600)),
     )
     def start(self, in_flight: int, per_webhook: int, held: int, size: int) -> None:
         """Begin with empty lanes."""
@@ -85,7 +86,7 @@ class LanesMachine(RuleBasedStateMachine):
             free_octets = int(self.limits.max_bytes * SHARES[lane]) - octets
             share = max(1, free // 2)
             if total * 2 > int(self.limits.max_held * SHARES[lane]):
-                share = min(share, self.lanes.windows.of(WebhookId(webhook)))
+                share = min(share, self.lanes.room.windows.of(WebhookId(webhook)))
             if WebhookId(webhook) in self.buckets:
                 share = min(share, self.buckets[WebhookId(webhook)].most_held)
             fair = own < share and own_octets + size <= free_octets // 2
@@ -96,11 +97,21 @@ class LanesMachine(RuleBasedStateMachine):
             welcome = not neighbours or (
                 len(neighbours) < HOST_SHARE * free and host_octets + size <= HOST_SHARE * free_octets
             )
-            expected = fits and welcome and (not own or fair)
+            if fits or not total:
+                expected = welcome and (not own or fair)
+            else:
+                expected = not own and self.fits_reserve(lane, held, size, neighbours)
             answer = self.lanes.admit(lane, key, size)
             assert (Admission.ADMITTED if expected else Admission.FULL) == answer
             if answer is Admission.ADMITTED:
                 self.admitted.append(Pending(key, lane, Payload("x.y", b"x" * size, NOW, test=False)))
+
+    def fits_reserve(self, lane: Lane, held: list[Pending], size: int, neighbours: list[Pending]) -> bool:
+        """Say whether there is room in the reserve of a lane."""
+        mine = [len(one.payload.body) for one in held if one.lane is lane]
+        free = min(int(self.limits.max_held * RESERVES[lane]) - len(mine), self.limits.max_held - len(held))
+        fits = not mine or sum(mine) + size <= int(self.limits.max_bytes * RESERVES[lane])
+        return free > 0 and fits and len(neighbours) < HOST_SHARE * free
 
     @rule(
         lane=st.sampled_from(Lane),
@@ -172,6 +183,10 @@ class LanesMachine(RuleBasedStateMachine):
             return False
         own = self.under_way(webhook_id)
         free = max(1, int(self.limits.max_in_flight * SHARES[lane])) - len(self.flying)
+        reserve = int(self.limits.max_in_flight * RESERVES[lane])
+        if free <= 0 and reserve:
+            flying = sum(1 for one in self.flying if one.lane is lane)
+            free = min(reserve - flying, self.limits.max_in_flight - len(self.flying))
         most = max(1, round(self.limits.max_in_flight_per_webhook * SHARES[lane]))
         of_host = sum(
             1 for one in self.flying if self.host_of(one.key.webhook_id) == self.host_of(webhook_id)
@@ -248,8 +263,8 @@ class LanesMachine(RuleBasedStateMachine):
     def accounts_agree(self) -> None:
         """Compare: the counts are those of what is there, and no bound is passed."""
         held = self.held()
-        assert len(held) == self.lanes.held
-        assert sum(len(one.payload.body) for one in held) == self.lanes.held_bytes
+        assert len(held) == self.lanes.room.held
+        assert sum(len(one.payload.body) for one in held) == self.lanes.room.held_bytes
         assert len(self.flying) == self.lanes.in_flight <= self.limits.max_in_flight
         flying, queued = Counter(one.lane for one in self.flying), Counter[Lane]()
         for (lane, _), queue in self.queued.items():
@@ -277,7 +292,7 @@ class LanesMachine(RuleBasedStateMachine):
             self.flying = list(iter(partial(self.lanes.take, self.now_ns), None))
             if not self.flying:
                 break
-        assert (0, 0, 0) == (self.lanes.held, self.lanes.held_bytes, self.lanes.in_flight)
+        assert (0, 0, 0) == (self.lanes.room.held, self.lanes.room.held_bytes, self.lanes.in_flight)
         assert [0] * len(Lane) == self.lanes.queued_in
 
 

@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 
 from dispatcher.core.ids import DeliveryKey, OutboxId, WebhookId
-from dispatcher.core.lanes import Admission, Lanes, Limits
+from dispatcher.core.lanes import Admission, Lanes
 from dispatcher.core.pending import Lane, Payload, Pending
+from dispatcher.core.room import Limits
 
 DAY = dt.date(2026, 11, 21)
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
@@ -113,12 +114,12 @@ def test_what_is_awaited_finds_room_beyond_the_bounds() -> None:
     assert Admission.ADMITTED is ask(key(20))
     assert Admission.FULL is ask(key(21))
     assert Admission.ADMITTED is ask(key(21, webhook=2))
-    assert (12, 12) == (full.held, full.held_bytes)
+    assert (12, 12) == (full.room.held, full.room.held_bytes)
     full.give_up(Lane.RETRY, key(20), 1)
     assert Admission.ADMITTED is ask(key(22))
     answers = [ask(key(30, webhook=webhook)) for webhook in range(3, 20)]
     assert [Admission.ADMITTED] * 14 + [Admission.FULL] * 3 == answers
-    assert not full.may_exceed(WebhookId(50))
+    assert not full.room.may_exceed(WebhookId(50))
 
 
 def test_what_was_not_sent_costs_no_token() -> None:
@@ -153,8 +154,8 @@ def test_a_limited_webhook_holds_little_and_crowds_nobody() -> None:
     for event in range(30):
         for webhook in (1, 3):
             put(full, event, webhook)
-    assert 24 == full.held  # of the 47 that the lane may fill
-    assert (False, 0) == (full.crowded(Lane.EVENT), full.settled_count)
+    assert 24 == full.room.held  # of the 47 that the lane may fill
+    assert (False, 0) == (full.room.is_crowded(Lane.EVENT), full.settled_count)
     taken = full.take(0)
     assert taken is not None
     full.landed(taken)
@@ -162,7 +163,7 @@ def test_a_limited_webhook_holds_little_and_crowds_nobody() -> None:
     assert 0 == full.settled_count
     assert full.limit_rates({}, 0)
     assert [Admission.ADMITTED] * 2 == [put(full, 31, 2), put(full, 32, 4)]
-    assert full.crowded(Lane.EVENT)
+    assert full.room.is_crowded(Lane.EVENT)
     wide = limited(2.0, 1)
     assert 20 == [put(wide, event) for event in range(30)].count(Admission.ADMITTED)
     assert 0 == wide.room_for(Lane.EVENT, WebhookId(1))
@@ -191,7 +192,7 @@ def test_who_does_not_answer_leaves_half_of_the_room() -> None:
         assert taken is not None
         full.landed(taken)
         full.settled(taken, answered=taken.key.webhook_id == 3)
-    answers = full.windows.of(WebhookId(3)) - 64
+    answers = full.room.windows.of(WebhookId(3)) - 64
     assert 0 < answers < 50
     assert 2 * answers == full.room_for(Lane.EVENT, WebhookId(3))  # they left, and so many more may come
     assert 0 == full.room_for(Lane.EVENT, WebhookId(1))
@@ -351,7 +352,7 @@ def test_lower_lanes_leave_room_free(lane: Lane) -> None:
         event += 1
     above = Lane(lane - 1) if lane else None
     if above is None:
-        assert 20 == full.held
+        assert 20 == full.room.held
     else:
         assert Admission.ADMITTED == put(full, 1000, lane=above)
 
@@ -366,7 +367,7 @@ def test_room_is_taken_until_the_fact_is_durable() -> None:
     assert Admission.FULL == put(full, 2, lane=Lane.ALERT)
     full.settled(pending)
     assert Admission.ADMITTED == put(full, 2, lane=Lane.ALERT)
-    assert (1, 1) == (full.held, full.settled_count)
+    assert (1, 1) == (full.room.held, full.settled_count)
 
 
 def test_bodies_are_bounded_too() -> None:
@@ -374,7 +375,7 @@ def test_bodies_are_bounded_too() -> None:
     full = lanes(size=100)
     assert Admission.ADMITTED == put(full, 1, lane=Lane.ALERT, size=500)
     assert Admission.FULL == put(full, 2, lane=Lane.ALERT, size=1)
-    assert 500 == full.held_bytes
+    assert 500 == full.room.held_bytes
 
 
 def test_webhook_holds_half_of_what_is_free() -> None:
@@ -404,6 +405,63 @@ def test_however_many_hang_the_next_one_finds_room_and_slots() -> None:
     assert len(take_all(full)) < 2000
     assert Admission.ADMITTED == put(full, 1, webhook=151, lane=Lane.ALERT)
     assert [151] == [one.key.webhook_id for one in take_all(full)]
+
+
+@pytest.mark.parametrize("lane", [Lane.RETRY, Lane.RECOVERY])
+def test_lower_lanes_go_on_beside_webhooks_that_hang(lane: Lane) -> None:
+    """A hundred and fifty, with a backlog of events and sensors, leave everybody one in a lower lane."""
+    full = lanes(in_flight=2000, per_webhook=16, held=20_000, size=10**6)
+    for event in range(300):
+        for webhook in range(1, 151):
+            put(full, event, webhook=webhook, lane=Lane.EVENT)
+            put(full, 1000 + event, webhook=webhook, lane=Lane.ROUTINE)
+    take_all(full)
+    for webhook in range(1, 151):
+        assert Admission.ADMITTED == put(full, 2000, webhook=webhook, lane=lane)
+        assert Admission.FULL == put(full, 2001, webhook=webhook, lane=lane)
+    assert not take_all(full), "each of them has its share of the slots"
+    for event in range(3000, 3005):
+        assert 1 == full.page_for(lane, WebhookId(151), 10)
+        assert Admission.ADMITTED == put(full, event, webhook=151, lane=lane)
+        assert 0 == full.page_for(lane, WebhookId(151), 10)
+        (taken,) = take_all(full)
+        full.landed(taken)
+        full.settled(taken)
+
+
+def test_the_reserve_is_bounded() -> None:
+    """In deliveries and in bytes; alerts may fill the rest."""
+    full = lanes(in_flight=100, held=100, size=10_000)
+    for webhook in range(1, 101):
+        put(full, 1, webhook=webhook, lane=Lane.EVENT)
+    assert 95 == len(take_all(full))
+    retries = [put(full, 2, webhook=webhook, lane=Lane.RETRY) for webhook in range(101, 105)]
+    assert [Admission.ADMITTED] * 2 + [Admission.FULL] * 2 == retries
+    assert 2 == len(take_all(full))
+    alerts = [put(full, 3, webhook=webhook, lane=Lane.ALERT) for webhook in range(201, 206)]
+    assert [Admission.ADMITTED] * 3 + [Admission.FULL] * 2 == alerts
+    assert 3 == len(take_all(full))
+    assert Admission.FULL == put(full, 4, webhook=105, lane=Lane.RECOVERY)
+    assert 0 == full.room_for(Lane.RECOVERY, WebhookId(105))
+    large = lanes(size=10_000)
+    put(large, 1, webhook=1, lane=Lane.ALERT, size=9_000)
+    answers = [put(large, 2, webhook=webhook, lane=Lane.RETRY, size=101) for webhook in (2, 3)]
+    assert [Admission.ADMITTED, Admission.FULL] == answers, "of 200 bytes"
+
+
+def test_slots_of_ones_own_are_bounded() -> None:
+    """A lower lane has so many of them; alerts may fill the rest, and then nothing starts."""
+    full = lanes(in_flight=100)
+    for webhook in range(1, 101):
+        put(full, 1, webhook=webhook, lane=Lane.EVENT)
+    assert 95 == len(take_all(full))
+    for webhook in range(1, 6):
+        put(full, 2, webhook=100 + webhook, lane=Lane.RETRY)
+    assert 2 == len(take_all(full))
+    for webhook in range(1, 6):
+        put(full, 3, webhook=200 + webhook, lane=Lane.ALERT)
+    put(full, 4, webhook=300, lane=Lane.RECOVERY)
+    assert [Lane.ALERT] * 3 == [one.lane for one in take_all(full)]
 
 
 def test_who_was_put_off_goes_on_when_anybody_lands() -> None:
@@ -437,12 +495,12 @@ def test_crowded_is_more_than_half_full() -> None:
     for event in range(42):
         put(full, event, webhook=event)
     assert (False, False, True) == (
-        full.crowded(Lane.ALERT),
-        full.crowded(Lane.ROUTINE),
-        full.crowded(Lane.RECOVERY),
+        full.room.is_crowded(Lane.ALERT),
+        full.room.is_crowded(Lane.ROUTINE),
+        full.room.is_crowded(Lane.RECOVERY),
     )
     put(full, 99, webhook=99, size=500)
-    assert full.crowded(Lane.ALERT)
+    assert full.room.is_crowded(Lane.ALERT)
 
 
 def test_only_what_its_webhook_could_take_counts_as_due() -> None:
