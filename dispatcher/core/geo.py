@@ -139,15 +139,18 @@ def unroll(ring: Sequence[Point]) -> Ring:
     """Let a ring's longitudes go on where it crosses the antimeridian.
 
     A side of more than 180 degrees goes the other, shorter way; one of just 360 goes all the way round, as
-    in a band around the Earth. Raises ValueError for a ring that comes back a whole turn away.
+    in a band around the Earth. The ring begins from -180 to 180, however its longitudes are counted, so that
+    one that goes eastwards or westwards from there is reached in one turn. Raises ValueError for a ring that
+    comes back a whole turn away.
     """
-    unrolled = [ring[0]]
-    turn = 0.0
+    begins = turn = -360.0 * round(ring[0][0] / 360)
+    unrolled = [(ring[0][0] + turn, ring[0][1])]
     for (before, _), (longitude, latitude) in pairwise(ring):
-        if 180 < abs(longitude - before) < 360:
-            turn += math.copysign(360, before - longitude)
+        side = longitude - before
+        if 180 < abs(side) != 360:
+            turn -= 360 * round(side / 360)
         unrolled.append((longitude + turn, latitude))
-    if turn:
+    if turn != begins:
         raise ValueError(
             "has a ring around a pole: give it sides along -180, the pole and 180, or use lat, lon and radius"
         )

@@ -102,6 +102,24 @@ def test_polygon(
     assert inside == [point for point in inside + outside if area.contains(*point)]
 
 
+@pytest.mark.parametrize("west", [*range(-180, 180, 30), 179.5])
+def test_wide_polygon_however_its_longitudes_are_counted(west: float) -> None:
+    """From -180 to 180, from 0 to 360 or on beyond that: the same area, be it nearly a turn wide."""
+    edge = [west + step * 30 for step in range(12)]  # to 330 degrees east of it
+    points = [(0, (west + offset + 180) % 360 - 180) for offset in range(5, 360, 10)]
+    expected = [offset < 330 for offset in range(5, 360, 10)]
+    for spelt in (
+        [(x + 180) % 360 - 180 for x in edge],
+        [x % 360 for x in edge],
+        [-(-x % 360) for x in edge],
+        [x for x in edge if -360 <= x <= 360],
+    ):
+        if len(spelt) == len(edge):
+            ring = [[x, -5] for x in spelt] + [[x, 5] for x in reversed(spelt)] + [[spelt[0], -5]]
+            area = read_polygon(polygon([ring]))
+            assert expected == [area.contains(*point) for point in points], spelt
+
+
 def test_multi_polygon_holds_what_one_of_its_parts_holds() -> None:
     """As RFC 7946 (3.1.9) wants an area cut at the antimeridian; each part has its own holes."""
     parts = [[SQUARE, HOLE], [[[170, -5], [180, -5], [180, 5], [170, 5], [170, -5]]]]
