@@ -703,7 +703,8 @@ end $$;
 -- What is wrong with a row, for the few whose spelling or contents the short way does not vouch for: raises an
 -- error that names the field, or gives the lane and the data as jsonb.
 create function outbox_examine(
-    type_name text, source text, occurred timestamptz, network text, out lane smallint, out parsed jsonb)
+    type_name text, source text, occurred timestamptz, network text,
+    out lane smallint, out parsed jsonb, out event_id text)
     language plpgsql stable set search_path = pg_catalog, public, pg_temp as $$
 declare
     kind    public.event_type%rowtype;
@@ -731,6 +732,10 @@ begin
                                 format('data: does not fit %s', type_name));
         elsif problem is null and jsonb_path_exists(parsed, '$.**{65}') then
             problem := 'data: nested deeper than 64 levels';
+        end if;
+        event_id := case when jsonb_typeof(parsed -> 'event_id') = 'string' then nullif(parsed ->> 'event_id', '') end;
+        if problem is null and octet_length(event_id) > 2000 then  -- an index holds no more than 2704
+            problem := format('data.event_id: expected at most 2000 bytes, got %s', octet_length(event_id));
         end if;
     end if;
     if problem is null and (not isfinite(occurred)
@@ -804,7 +809,8 @@ begin
     then
         new.lane := (%3$L::pg_catalog.int2[])[kind];
         new.event_id := case
-            when pg_catalog.jsonb_typeof(parsed operator(pg_catalog.->) 'event_id') operator(pg_catalog.=) 'string'
+            when parsed operator(pg_catalog.->>) 'event_id' operator(pg_catalog.<>) ''
+             and pg_catalog.jsonb_typeof(parsed operator(pg_catalog.->) 'event_id') operator(pg_catalog.=) 'string'
             then parsed operator(pg_catalog.->>) 'event_id' end;
         new.network_id := coalesce(new.network_id, case
             when parsed operator(pg_catalog.->>) 'network_id' operator(pg_catalog.<>) ''
@@ -848,9 +854,8 @@ declare
 begin
     new.xid := pg_current_xact_id();
     if new.lane is null then
-        select e.lane, e.parsed into new.lane, parsed
+        select e.lane, e.parsed, e.event_id into new.lane, parsed, new.event_id
           from outbox_examine(new.type, new.data::text, new.occurred_at, new.network_id) e;
-        new.event_id := case when jsonb_typeof(parsed -> 'event_id') = 'string' then parsed ->> 'event_id' end;
         new.network_id := coalesce(new.network_id, nullif(parsed ->> 'network_id', ''));
     end if;
 
@@ -862,6 +867,10 @@ begin
     end if;
 
     if new.dedup_key is not null then
+        if octet_length(new.dedup_key) > 2000 then
+            raise exception 'dedup_key: expected at most 2000 bytes, got %', octet_length(new.dedup_key)
+                using errcode = 'check_violation', table = 'outbox', column = 'dedup_key';
+        end if;
         -- Two transactions on both sides of the end of a month would not see each other: one at a time for
         -- each key then. Not always, since a bulk insert would fill the server's table of locks.
         if date_trunc('month', (new.recorded_at - interval '1 hour') at time zone 'UTC')

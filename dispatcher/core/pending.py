@@ -66,9 +66,10 @@ def _subject_of(body: bytes) -> str | None:
         about = _ABOUT.decode(body).data
     except msgspec.DecodeError:
         return None  # halves of surrogate pairs, which msgspec does not read, or nothing of the kind
-    if isinstance(about.event_id, str):
+    # An empty name names nothing: what have one would all be about the same.
+    if about.event_id and isinstance(about.event_id, str):
         return f"event {about.event_id}"
-    return f"sensor {about.sensor_id}" if isinstance(about.sensor_id, str) else None
+    return f"sensor {about.sensor_id}" if about.sensor_id and isinstance(about.sensor_id, str) else None
 
 
 class Pending:

@@ -176,6 +176,8 @@ def test_what_comes_late_does_not_wait_for_what_overtook_it() -> None:
         ('{"event_id":"evt_1","sensor_id":"sen_1"}', "event evt_1"),
         ('{"sensor_id":"sen_1"}', "sensor sen_1"),
         ('{"event_id":7}', None),
+        ('{"event_id":"","sensor_id":"sen_1"}', "sensor sen_1"),
+        ('{"event_id":"","sensor_id":""}', None),
         ('{"webhook_id":"whk_1"}', None),
         ('{"event_id":"\\ud800"}', None),
     ],
