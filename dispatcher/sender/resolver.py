@@ -3,7 +3,9 @@
 How this works: a lookup is a daemon thread, since `getaddrinfo` cannot be cancelled: a name whose servers
 hang holds one thread, no waiter beyond its own deadline, and not the end of the process. There are at
 most `max_threads` at a time; further names queue, and are passed over if nobody waits for them any more.
-What a name led to is not judged here: whoever connects does, each time, also for an answer that was kept.
+Names whose last answer took long queue behind all others and have half of the threads at most: however many
+names hang, the others find one. What a name led to is not judged here: whoever connects does, each time, also
+for an answer that was kept.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from dispatcher.core.outcome import ErrorClass
 from dispatcher.sender.failure import SendError, name_error
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from dispatcher.core.addresses import Address
 
 Lookup: TypeAlias = Callable[[str], Iterable[str]]
+_Kept = TypeVar("_Kept")
 _Answer: TypeAlias = "tuple[Address, ...] | OSError | UnicodeError"
 
 
@@ -36,33 +39,42 @@ def getaddrinfo(host: str) -> list[str]:
 class _Pending:
     """A lookup that is under way or queued."""
 
-    __slots__ = ("answer", "waiters")
+    __slots__ = ("answer", "asked_at", "slow", "waiters")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, slow: bool) -> None:
         self.answer: asyncio.Future[_Answer] = loop.create_future()
+        self.asked_at = 0.0
+        self.slow: Final = slow  # the last answer took long
         self.waiters = 0
 
 
 class Resolver:
-    """Resolves names for one event loop; `ttl_s` is how long an answer is kept."""
+    """Resolves names for one event loop; `ttl_s` is how long an answer is kept.
+
+    A name is slow if its answer took longer than `slow_s`.
+    """
 
     def __init__(
         self,
         lookup: Lookup = getaddrinfo,
         *,
         ttl_s: float = 10.0,
-        max_threads: int = 64,
+        slow_s: float = 1.0,
+        max_threads: int = 256,
         max_names: int = 4096,
     ) -> None:
         self._lookup: Final = lookup
         self._ttl_s: Final = ttl_s
+        self._slow_s: Final = slow_s
         self._max_threads: Final = max_threads
         self._max_names: Final = max_names
         self._loop: Final = asyncio.get_running_loop()
         self._kept: Final[dict[str, tuple[float, tuple[Address, ...]]]] = {}
         self._pending: Final[dict[str, _Pending]] = {}
+        self._slow: Final[dict[str, None]] = {}  # names
         self._queue: Final[deque[str]] = deque()
-        self._threads = 0
+        self._slow_queue: Final[deque[str]] = deque()
+        self._threads = self._slow_threads = 0
 
     async def resolve(self, host: str) -> tuple[Address, ...]:
         """Give the addresses of a name, at least one, the preferred first; raises `SendError`."""
@@ -71,8 +83,8 @@ class Resolver:
             return kept[1]
         pending = self._pending.get(host)
         if pending is None:
-            pending = self._pending[host] = _Pending(self._loop)
-            self._queue.append(host)
+            pending = self._pending[host] = _Pending(self._loop, slow=host in self._slow)
+            (self._slow_queue if pending.slow else self._queue).append(host)
         pending.waiters += 1
         try:
             self._start()
@@ -86,16 +98,24 @@ class Resolver:
         return answer
 
     def _start(self) -> None:
-        while self._queue and self._threads < self._max_threads:
-            host = self._queue.popleft()
-            if self._pending[host].waiters == 0:
+        while (queue := self._next()) and self._threads < self._max_threads:
+            host = queue.popleft()
+            pending = self._pending[host]
+            if pending.waiters == 0:
                 del self._pending[host]
                 continue
+            pending.asked_at = self._loop.time()
             self._threads += 1
+            self._slow_threads += pending.slow
             try:
                 threading.Thread(target=self._run, args=(host,), name=f"resolve {host}", daemon=True).start()
             except RuntimeError as error:
                 self._finish(host, OSError(errno.ENOMEM, str(error)))
+
+    def _next(self) -> deque[str]:
+        if self._queue or self._slow_threads * 2 >= self._max_threads:
+            return self._queue
+        return self._slow_queue
 
     def _run(self, host: str) -> None:
         answer: _Answer
@@ -107,11 +127,19 @@ class Resolver:
             self._loop.call_soon_threadsafe(self._finish, host, answer)
 
     def _finish(self, host: str, answer: _Answer) -> None:
+        now, pending = self._loop.time(), self._pending.pop(host)
         self._threads -= 1
+        self._slow_threads -= pending.slow
         if isinstance(answer, tuple) and answer:
-            self._kept.pop(host, None)
-            while len(self._kept) >= self._max_names:
-                del self._kept[next(iter(self._kept))]
-            self._kept[host] = (self._loop.time() + self._ttl_s, answer)
-        self._pending.pop(host).answer.set_result(answer)
+            self._keep(self._kept, host, (now + self._ttl_s, answer))
+        self._slow.pop(host, None)
+        if now - pending.asked_at > self._slow_s:
+            self._keep(self._slow, host, None)
+        pending.answer.set_result(answer)
         self._start()
+
+    def _keep(self, kept: dict[str, _Kept], host: str, value: _Kept) -> None:
+        kept.pop(host, None)
+        while len(kept) >= self._max_names:
+            del kept[next(iter(kept))]
+        kept[host] = value

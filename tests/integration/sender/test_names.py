@@ -172,6 +172,34 @@ async def test_lookups_are_bounded_and_those_nobody_waits_for_are_dropped() -> N
     assert asked == ["first.test", "last.test"]
 
 
+async def test_names_that_hang_leave_threads_to_the_others() -> None:
+    """However many names do not answer, one that was never slow is asked at once."""
+    released = [threading.Event(), threading.Event()]
+
+    def look_up(host: str) -> list[str]:
+        if host.startswith("hung"):
+            released[0].wait(30)
+        return ["127.0.0.1"]
+
+    hung = [f"hung{number}.test" for number in range(4)]
+    resolver = Resolver(look_up, ttl_s=0.0, slow_s=0.05, max_threads=4)
+    async with asyncio.timeout(20):
+        async with asyncio.TaskGroup() as tasks:
+            for host in hung:
+                tasks.create_task(resolver.resolve(host))
+            await asyncio.sleep(0.1)
+            released.pop(0).set()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                again = [tasks.create_task(resolver.resolve(host)) for host in hung]
+                await asyncio.sleep(0)  # their turn comes first
+                await resolver.resolve("healthy.test")
+                assert not any(task.done() for task in again)
+                released[0].set()
+        finally:
+            released[0].set()
+
+
 async def test_failed_lookup_is_asked_again() -> None:
     """A failure is not kept."""
     answers = iter([[], ["127.0.0.1"]])
