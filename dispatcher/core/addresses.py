@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from yarl import URL
 
@@ -165,6 +165,11 @@ def host_address(host: str) -> Address | None:
     return IPv4Address(value << 8 * (5 - len(numbers)) | low)
 
 
+def authority_of(url: str) -> str:
+    """Give what stands between the scheme of a URL and its path, query or fragment, as it was written."""
+    return _AUTHORITY_END.split(url.partition("://")[2], maxsplit=1)[0]
+
+
 def read_url(url: str) -> Target:
     """Take a webhook's URL apart; raises `InvalidUrlError` where it is not one.
 
@@ -179,21 +184,28 @@ def read_url(url: str) -> Target:
     try:
         parsed = URL(url)
         host, port = parsed.raw_host or "", parsed.port
+    except IndexError:  # yarl's, where "@" follows upon an IPv6 address
+        raise InvalidUrlError("is not a valid URL: no host follows upon @") from None
     except ValueError as error:
         raise InvalidUrlError(f"is not a valid URL: {error}") from None
     if parsed.scheme not in {"http", "https"}:
         raise InvalidUrlError("must begin with https:// or http://")
-    after_scheme = url.partition("://")[2]
-    authority = _AUTHORITY_END.split(after_scheme, maxsplit=1)[0]
+    authority = authority_of(url)
     if "@" in authority:
         raise InvalidUrlError("must not contain a user name or password")
     if not port:
         raise InvalidUrlError("must have a port from 1 to 65535")
-    path = quote(after_scheme.removeprefix(authority), safe=_AS_WRITTEN)
+    name = host.lower().removesuffix(".")
+    address = _address_or_name(name)
+    try:
+        urlsplit(url)  # refuses disguises of IPv6 addresses that yarl takes
+    except ValueError as error:
+        raise InvalidUrlError(f"is not a valid URL: {error}") from None
+    path = quote(url.partition("://")[2].removeprefix(authority), safe=_AS_WRITTEN)
     return Target(
         tls=parsed.scheme == "https",
-        host=(name := host.lower().removesuffix(".")),
-        address=_address_or_name(name),
+        host=name,
+        address=address,
         port=port,
         authority=parsed.host_port_subcomponent or "",
         path=path if path.startswith("/") else f"/{path}",

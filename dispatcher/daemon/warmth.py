@@ -14,7 +14,6 @@ import asyncio
 import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
 
 from dispatcher.core.revisions import DETECTED
 from dispatcher.core.routing import subscribes
@@ -55,8 +54,8 @@ def origins(webhooks: Iterable[Webhook], most: int) -> dict[Address, str]:
         if len(found) == most:
             break
         if one.why_inactive is None and subscribes(one.events, DETECTED):
-            parts = urlsplit(one.url)
-            found.setdefault(Address(parts.scheme, parts.netloc.lower(), one.ca_certificates), one.url)
+            scheme = one.url.partition(":")[0].lower()
+            found.setdefault(Address(scheme, one.host, one.ca_certificates), one.url)
     return found
 
 

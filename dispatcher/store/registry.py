@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import asyncpg
 import msgspec
 
+from dispatcher.core.addresses import authority_of
 from dispatcher.core.filter import Filter
 from dispatcher.core.ids import WebhookId
 from dispatcher.core.ordering import Ordering
@@ -244,7 +245,7 @@ class Registry:
             public_id=row["public_id"],
             organization_id=row["organization_id"],
             url=row["url"],
-            host=sys.intern(row["url"].split("/", 3)[2]),
+            host=sys.intern(authority_of(row["url"]).lower()),
             events=frozenset(row["events"]),
             network_ids=None if networks is None else frozenset(networks),
             filter=stored_filter(row["filter"], row["public_id"]),

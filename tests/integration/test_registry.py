@@ -31,3 +31,13 @@ async def test_who_leads_to_another_host(database: Database) -> None:
         )
         await registry.refresh()
         assert [(elsewhere, "second.example:8443")] == moved
+
+
+async def test_webhooks_of_one_host(database: Database) -> None:
+    """The host is one, whatever follows it and however it is written: they share what one host may have."""
+    async with parts(database) as one:
+        registry = Registry(one.store.link("test"), VAULT)
+        urls = ["HTTPS://Hooks.example/a", "https://hooks.example?token=1", "https://hooks.example?a/b"]
+        webhooks = [await new_webhook(one.connection, url) for url in urls]
+        await registry.refresh()
+        assert ["hooks.example"] * 3 == [registry.host_of(number) for number in webhooks]

@@ -82,3 +82,15 @@ async def test_connection_is_replaced_before_it_ends(database: Database) -> None
             await wait_for(lambda: receiver.connections == 2, "it is accepted", WAIT_S)
             await wait_for(lambda: receiver.connections == 3, "and another one", 60)
             assert 2 == receiver.open, "the first is not closed yet"
+
+
+async def test_url_that_cannot_be_read_is_no_error(database: Database) -> None:
+    """Whatever is stored, the others get their connections."""
+    async with parts(database) as one, Receiver() as receiver:
+        await new_webhook(one.connection, "https://[2606:4700:4700::1111.]/")
+        await new_webhook(one.connection, receiver.url())
+        await one.shared.registry.refresh()
+        await answered(one, receiver)
+        warmth = Warmth(one.shared)
+        async with running(warmth.run()):
+            await wait_for(lambda: warmth.open == 1, "a connection is open", WAIT_S)

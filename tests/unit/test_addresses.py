@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address
 
 import pytest
@@ -298,6 +299,7 @@ def test_ordinary_urls_pass(url: str) -> None:
         ("https://10.0.0.1/", "a private address"),
         ("https://[64:ff9b::a00:1]/", "a NAT64 address"),
         ("https://169.254.169.254/latest/meta-data", "a link-local address"),
+        ("https://[2606:4700:4700::1111]@", "is not a valid URL"),
     ],
 )
 def test_problems_are_named(url: str, problem: str) -> None:
@@ -305,6 +307,15 @@ def test_problems_are_named(url: str, problem: str) -> None:
     said = check_url(url, require_https=True, policy=STRICT)
     assert said is not None
     assert problem in said
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11, 4), reason="the standard library takes it, too")
+@pytest.mark.parametrize("host", ["[2606:4700:4700::1111.]", "[2606:4700:4700::111\u00b9]"])
+def test_disguised_ipv6_is_refused(host: str) -> None:
+    """What the standard library takes for no URL is none: others read what is stored."""
+    said = check_url(f"https://{host}/", require_https=True, policy=STRICT)
+    assert said is not None
+    assert "is not a valid URL" in said
 
 
 def test_length_is_bounded() -> None:
