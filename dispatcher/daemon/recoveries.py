@@ -21,7 +21,7 @@ from dispatcher.core.ids import WebhookId
 from dispatcher.core.pending import Lane
 from dispatcher.daemon.shared import Shared
 from dispatcher.store.recoveries import Recovery
-from dispatcher.store.recovering import RecoveryLedger
+from dispatcher.store.recovering import MOST_OPEN, RecoveryLedger
 
 _PAGE: Final = 100  # deliveries
 _LEAST_PAGE: Final = 10  # where there is room for one at a time, the schedule brings them one by one
@@ -57,13 +57,16 @@ class Recoveries:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        after = 0  # of very many, the oldest may be those that cannot go on
         while True:
             self._wake.clear()
-            jobs = await self._outage.patiently("recoveries", self._ledger.open)
+            jobs = await self._outage.patiently("recoveries", partial(self._ledger.open, after))
             for job in jobs:
                 await self._outage.patiently("recoveries", partial(self._go_on, job))
+            some = jobs or after
+            after = jobs[-1].id if len(jobs) == MOST_OPEN else 0
             try:
-                async with asyncio.timeout(_PAUSE_S if jobs else _LOOK_EVERY_S):
+                async with asyncio.timeout(_PAUSE_S if some else _LOOK_EVERY_S):
                     await self._wake.wait()
             except TimeoutError:
                 continue

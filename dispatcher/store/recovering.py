@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import asyncpg
 
 from dispatcher.core.errors import LeaseLost
@@ -10,6 +12,8 @@ from dispatcher.core.sharing import Shard
 from dispatcher.store.ledger import MonthGone, month_gone
 from dispatcher.store.recoveries import Found, Place, Recovery, Walk, recovery
 from dispatcher.store.transaction import Statements
+
+MOST_OPEN: Final = 1_000
 
 
 class RecoveryLedger:
@@ -20,9 +24,14 @@ class RecoveryLedger:
         self._run_id = run_id
         self._shard = shard
 
-    async def open(self) -> list[Recovery]:
-        """Give the recoveries of the shard's webhooks that have not ended, the oldest first."""
-        rows = await self._link.fetch("open_recoveries", self._shard.count, self._shard.number)
+    async def open(self, after: int = 0) -> list[Recovery]:
+        """Give recoveries of the shard's webhooks that have not ended, the oldest after this one first.
+
+        At most `MOST_OPEN`.
+        """
+        rows = await self._link.fetch(
+            "open_recoveries", self._shard.count, self._shard.number, after, MOST_OPEN
+        )
         return [recovery(row) for row in rows]
 
     async def walk(self, job: Recovery) -> Walk:

@@ -12,12 +12,23 @@ from dispatcher.core.pending import Lane
 from dispatcher.daemon.recoveries import Recoveries
 from dispatcher.store import recoveries
 from dispatcher.store.recoveries import Asked, Counts, Found, Place, Unscheduled, Window
-from dispatcher.store.recovering import RecoveryLedger
+from dispatcher.store.recovering import MOST_OPEN, RecoveryLedger
 from tests.integration.test_retries import retries_of
 from tests.parts import insert, new_webhook, parts, running
 from tests.postgres import Database, wait_for
 
 LONG_AGO = dt.date(2001, 1, 15)  # no partition
+ENDED = "select phase || missing from recovery_progress order by step desc limit 1"
+COPIES = """
+    insert into webhook (public_id, organization_id, url, events, secret)
+    select 'whk_copy' || n, organization_id, url, events, secret
+      from webhook, generate_series(1, $2) n where id = $1 returning id
+"""
+ASKED = """
+    insert into recovery (public_id, webhook_id, since, until, include, counted, counted_all, actor)
+    select 'rcv_' || id, id, now() - interval '1 hour', now(), '{missing}', '{}', true, 'key_1'
+      from unnest($1::bigint[]) id
+"""
 
 
 async def test_a_month_that_was_dropped_meanwhile_is_passed_over(database: Database) -> None:
@@ -40,6 +51,20 @@ async def test_a_month_that_was_dropped_meanwhile_is_passed_over(database: Datab
         assert [] == await ledger.open()
 
 
+async def test_none_starves_behind_very_many_older_ones(database: Database) -> None:
+    """As many as are looked at in one go cannot go on, for hours: the newest does all the same."""
+    async with parts(database) as one:
+        well = await new_webhook(one.connection)
+        await one.fan_out([await insert(one.connection)], [])
+        stuck = await one.connection.fetch(COPIES, well, MOST_OPEN)
+        await one.connection.execute(ASKED, [row["id"] for row in stuck])
+        await one.connection.execute(ASKED, [well])
+        ledger = RecoveryLedger(one.store.link("recoveries"), one.shared.run_id, one.shared.shard)
+        async with running(Recoveries(one.shared, ledger, lambda: None, lambda who: who != well).run()):
+            found = await wait_for(lambda: one.connection.fetchval(ENDED), "it comes to its end", 10)
+        assert "completed1" == found
+
+
 @pytest.mark.parametrize("hanging", [30, 60])
 async def test_receivers_that_hang_hold_up_no_recovery_of_others(database: Database, hanging: int) -> None:
     """What waits for them is more than half of what recoveries may fill, or all, and stays for hours."""
@@ -54,7 +79,6 @@ async def test_receivers_that_hang_hold_up_no_recovery_of_others(database: Datab
         asked = Asked(bytes(16), "key_1", Counts(missing=1), counted_all=True)
         await recoveries.insert(one.connection, window, asked)
         ledger = RecoveryLedger(one.store.link("recoveries"), one.shared.run_id, one.shared.shard)
-        ended = "select phase || missing from recovery_progress order by step desc limit 1"
         async with running(Recoveries(one.shared, ledger, lambda: None, retries_of(one).waits).run()):
-            found = await wait_for(lambda: one.connection.fetchval(ended), "it comes further", 10)
+            found = await wait_for(lambda: one.connection.fetchval(ENDED), "it comes further", 10)
         assert "completed1" == found

@@ -104,7 +104,7 @@ select r.id, r.public_id, r.webhook_id, r.since, r.until, r.include, r.counted::
 -- recovery_count: how many recoveries a webhook has had
 select count(*) from recovery where webhook_id = $1;
 
--- open_recoveries: those that have not ended, the oldest first, of $1 shards of the one numbered $2
+-- open_recoveries: those after $3 that have not ended, at most $4, the oldest first, of $1 shards of the one numbered $2
 select r.id, r.public_id, r.webhook_id, r.since, r.until, r.include, r.counted::text as counted, r.counted_all,
        r.actor, r.created_at, p.step, p.phase, p.day, coalesce(p.place, 0) as place,
        coalesce(p.failed, 0) as failed, coalesce(p.cancelled, 0) as cancelled,
@@ -112,10 +112,10 @@ select r.id, r.public_id, r.webhook_id, r.since, r.until, r.include, r.counted::
   from recovery r
   left join lateral (
     select * from recovery_progress where recovery_id = r.id order by step desc limit 1) p on true
- where r.webhook_id % $1::integer = $2
+ where r.webhook_id % $1::integer = $2 and r.id > $3
    and not exists (
     select from recovery_progress e where e.recovery_id = r.id and e.phase in ('completed', 'stopped'))
- order by r.id limit 1000;
+ order by r.id limit $4;
 
 -- recover: ask for the attempts of one page and note how far a recovery has come, while run $1 leads
 -- $8, $9: deliveries that were closed; $10 to $13: events that were never scheduled, which become deliveries,
