@@ -6,7 +6,8 @@ Transaction ids may be another server's: every row of the outbox that has no mes
 id, and each lane's position begins anew with what is visible now. Ids go on far beyond those of the backup:
 the events that came after it are gone, but receivers know their delivery ids, which follow from the event's.
 
-All of it is one transaction, under the lease's row lock, so it is done or not, and nobody leads meanwhile.
+All of it is one transaction, under the leases' row locks, so it is done or not, and nobody holds a shard
+meanwhile, however long it takes.
 """
 
 from __future__ import annotations
@@ -68,11 +69,12 @@ class _Rehearsed(Exception):
 
 
 class Rebase:
-    """One rebase, made by a run that leads."""
+    """One rebase, made by runs that hold all shards, the last of them the one that leads."""
 
-    def __init__(self, link: Link, run_id: RunId, registry: Registry, *, rehearse: bool) -> None:
+    def __init__(self, link: Link, runs: Sequence[RunId], registry: Registry, *, rehearse: bool) -> None:
         self._link = link
-        self._run_id = run_id
+        self._runs = runs
+        self._run_id = runs[-1]
         self._registry = registry
         self._rehearse = rehearse
 
@@ -150,7 +152,7 @@ class Rebase:
         return row["boundary"], Snapshot.parse(row["snapshot"])
 
     async def _hold(self, changes: Transaction) -> None:
-        if await changes.fetchrow("rebase_hold_lease", self._run_id) is None:
+        if len(await changes.fetch("rebase_hold_leases", self._runs)) < len(self._runs):
             raise LeaseLost("another run leads")
 
     async def _schedule(

@@ -39,9 +39,9 @@ async def rebase(config: Config, *, yes: bool, same_xids: bool, as_json: bool = 
         vault = configured_vault(config)
         await Installation.load(database, vault)
         try:
-            async with _lead(database) as run_id:
+            async with _lead(database) as runs:
                 registry = Registry(database.link("registry"), vault)
-                work = Rebase(database.link("rebase"), run_id, registry, rehearse=not yes)
+                work = Rebase(database.link("rebase"), runs, registry, rehearse=not yes)
                 if same_xids:
                     moved = await work.same_xids()
                     found, words = msgspec.structs.asdict(moved), list(_moved(moved))
@@ -60,10 +60,10 @@ async def rebase(config: Config, *, yes: bool, same_xids: bool, as_json: bool = 
 
 
 @asynccontextmanager
-async def _lead(database: Database) -> AsyncIterator[RunId]:
+async def _lead(database: Database) -> AsyncIterator[list[RunId]]:
     """Hold every shard, so that no dispatcher does; raises `OperatorError` where one goes on holding one.
 
-    Gives the run of the last one taken, which is the one that leads.
+    Gives the runs; the last is the one that leads.
     """
     link = database.link("lease")
     count = await Membership(link).shard_count()
@@ -78,8 +78,10 @@ async def _lead(database: Database) -> AsyncIterator[RunId]:
                         "a dispatcher runs on this database: stop it first (`dispatcher status`)"
                     )
                 await asyncio.sleep(_ASK_EVERY_S)
+                for taken, _ in held:
+                    await taken.renew()
             held.append((lease, run_id))
-        yield held[-1][1]
+        yield [run_id for _, run_id in held]
     finally:
         for lease, run_id in held:
             await link.execute("run_ended", run_id, [run_id], "clean")

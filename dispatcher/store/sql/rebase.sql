@@ -13,8 +13,8 @@ select setval(name, coalesce(pg_sequence_last_value(name), 0) + $1) as boundary,
 select coalesce(pg_sequence_last_value(name), 0) as boundary, pg_current_snapshot()::text as snapshot
   from (select pg_get_serial_sequence('outbox', 'id')::regclass as name) s;
 
--- rebase_hold_lease: run $1 leads until this transaction ends, whatever the time
-select run_id from lease where run_id = $1 for update;
+-- rebase_hold_leases: runs $1 hold their shards until this transaction ends, whatever the time
+select run_id from lease where run_id = any ($1::bigint[]) for update;
 
 -- rebase_days: the first and the last day of the outbox
 select min(day) as first, max(day) as last from outbox;
