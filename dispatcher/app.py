@@ -104,6 +104,12 @@ class _Start:
         """Say whether the loops make progress; an outage is no reason to die."""
         return self.outage.reason is not None or not self.health.late()
 
+    def end(self) -> None:
+        """Begin to end, as a signal asks."""
+        if not self.stop.is_set():
+            self.service.stopping()
+            self.stop.set()
+
     async def listen(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         """Let people and programs ask, once what sends is under way or has to wait; until cancelled."""
         with suppress(TimeoutError):
@@ -132,7 +138,7 @@ async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
     stop, outage = start.stop, start.outage
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, start.end)
     loop.add_signal_handler(signal.SIGHUP, start.service.reload, partial(_reload, config, read_again))
     vault = configured_vault(config)
     given = listen_fds()
@@ -173,7 +179,6 @@ async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
             await sharing.work(stop)
         except DrainExpired:
             status = 1
-        notify("STOPPING=1")
     log.info("stopped")
     return status
 

@@ -47,19 +47,30 @@ class Service:
     def __init__(self, name: str) -> None:
         self._name = name
         self._ready = False
+        self._stopping = False
 
     def ready(self) -> None:
         """Say that we run."""
-        self._ready = True
-        notify(f"READY=1\nSTATUS={self._name}")
+        self._say_ready(f"STATUS={self._name}")
 
     def database_is(self, away: str | None) -> None:
         """Say that PostgreSQL is away, and why; or that it is back."""
         if away is None:
             notify(f"STATUS={self._name}")
         else:
+            self._say_ready(f"STATUS={self._name}, waiting for PostgreSQL: {' '.join(away.split())}")
+
+    def stopping(self) -> None:
+        """Say that we begin to end; nothing makes us ready any more."""
+        self._stopping, self._ready = True, False
+        notify("STOPPING=1")
+
+    def _say_ready(self, status: str) -> None:
+        if self._stopping:
+            notify(status)
+        else:
             self._ready = True
-            notify(f"READY=1\nSTATUS={self._name}, waiting for PostgreSQL: {' '.join(away.split())}")
+            notify(f"READY=1\n{status}")
 
     def reload(self, work: Callable[[], None]) -> None:
         """Let the manager know when reloading begins and ends (sd_notify(3))."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dispatcher.config import Config
-from dispatcher.daemon.systemd import listen_fds, notify, watchdog_interval_s
+from dispatcher.daemon.systemd import Service, listen_fds, notify, watchdog_interval_s
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
@@ -43,6 +43,24 @@ def test_states_arrive_as_datagrams(manager: tuple[socket.socket, str]) -> None:
     receiver, name = manager
     assert notify("READY=1\nSTATUS=Übersicht", {"NOTIFY_SOCKET": name})
     assert "READY=1\nSTATUS=Übersicht" == receiver.recv(4096).decode()
+
+
+def test_who_ends_is_ready_no_more(
+    manager: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was still starting, or misses PostgreSQL, once it was told to end: no start has succeeded."""
+    receiver, name = manager
+    monkeypatch.setenv("NOTIFY_SOCKET", name)
+    service = Service("it")
+    service.stopping()
+    service.ready()
+    service.database_is("no answer")
+    service.reload(lambda: None)
+    told = ["STOPPING=1", "STATUS=it", "STATUS=it, waiting for PostgreSQL: no answer"]
+    assert told == [receiver.recv(4096).decode() for _ in told]
+    receiver.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        receiver.recv(4096)
 
 
 @pytest.mark.parametrize("name", ["", "/nowhere/notify", "@dispatcher-nobody-listens"])
