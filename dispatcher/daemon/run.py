@@ -229,6 +229,7 @@ class Run:
             self._rescued = True
             group.create_task(self._checkpoints.run())
             await self._process.under_way.wait()
+            await self._close_those_stopped_before()
             group.create_task(self._disabler.run())
             group.create_task(self._recoveries.run())
 
@@ -275,6 +276,12 @@ class Run:
         for webhook in webhooks:
             if self.shard.owns(webhook.id):
                 self._cancellations.put_nowait(webhook)
+
+    async def _close_those_stopped_before(self) -> None:
+        """Close what waits of webhooks that were deactivated or deleted while nobody held the shard."""
+        found = await self._outage.patiently("cancellations", self._backlog.stopped_waiting)
+        known = (self.registry.webhooks.get(webhook_id) for webhook_id in found)
+        self._deactivated([webhook for webhook in known if webhook and webhook.why_inactive])
 
     async def _cancel(self) -> None:
         while True:

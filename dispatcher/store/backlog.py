@@ -145,6 +145,10 @@ class Backlog:
         version: int = row[0]
         return version
 
+    async def stopped_waiting(self) -> list[WebhookId]:
+        """Give the webhooks that are not active and of which something waits for a retry all the same."""
+        return [WebhookId(row["id"]) for row in await self._link.fetch("stopped_waiting", *self._parts)]
+
     async def next_due(self, after: dt.datetime) -> tuple[dt.datetime | None, dt.datetime]:
         """Give the earliest due time after `after`, and the database's present time."""
         row = await self._link.fetchrow("next_due", after, *self._parts)

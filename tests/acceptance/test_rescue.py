@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 from dispatcher.core.ids import OutboxId
@@ -9,7 +10,7 @@ from dispatcher.core.pending import Lane
 from tests.acceptance.daemon import daemons
 from tests.acceptance.subscriber import create_webhook
 from tests.acceptance.waiting import eventually
-from tests.parts import attempted, insert, parts
+from tests.parts import attempted, failed, insert, parts
 from tests.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.postgres import Database
 
 WITHIN_S = 60.0
+STOPPED = "update webhook set active = false, disabled_reason = 'gone' where id = $1"
 BLOCKED = """
     select count(*) > 0 from pg_stat_activity
      where datname = current_database() and wait_event_type = 'Lock' and query like '%interrupt_deliveries%'
@@ -70,3 +72,19 @@ async def test_nothing_is_sent_by_a_number_that_a_dead_run_may_have_used(
         assert [str(later), str(key.outbox_id)] == [
             one.header("x-grillo-sequence") for one in receiver.requests
         ]
+
+
+async def test_what_was_deactivated_while_no_daemon_ran_is_closed(database: Database, tmp_path: Path) -> None:
+    """Its retries are cancelled at once, not when they are due; those of others wait for their time."""
+    async with parts(database) as ended:
+        webhook_ids = [await create_webhook(database.url, "http://127.0.0.1:9/", ["*"]) for _ in range(2)]
+        stopped, goes_on = await ended.fan_out([await insert(ended.connection)], webhook_ids)
+        later = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+        await ended.record(failed(stopped, 1, later), failed(goes_on, 1, later))
+        await ended.shared.lease.release()
+        await ended.connection.execute(STOPPED, stopped.webhook_id)
+        async with daemons(database.url, tmp_path) as house:
+            daemon = await house.start(wait=False)
+            await daemon.says("webhook stopped", reason="gone", cancelled=1)
+        assert [(1, "attempted", "pending"), (2, "cancelled", "cancelled")] == await ended.facts(stopped)
+        assert [(1, "attempted", "pending")] == await ended.facts(goes_on)

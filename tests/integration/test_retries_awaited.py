@@ -189,6 +189,22 @@ async def test_nothing_waits_for_what_is_asked_for_by_hand(database: Database) -
         assert [retried] == [row.key for row in await one.backlog().awaited()]
 
 
+async def test_what_was_put_off_is_waited_for_whatever_was_set_since(database: Database) -> None:
+    """After a restart nothing of a sensor passes its `sensor.offline`, also where settle_s is gone."""
+    async with parts(database) as one:
+        webhook_id = await new_webhook(one.connection, settle_s=600)
+        offline, others_retry = await one.fan_out(
+            [await insert(one.connection) for _ in range(2)], [webhook_id], lane=Lane.ROUTINE
+        )
+        later = utc_now() + MINUTE
+        await one.record(comes_again(offline, Kind.POSTPONED, later), failed(others_retry, 1, later))
+        assert [offline] == [row.key for row in await one.backlog().awaited()]
+        await one.connection.execute(
+            "update webhook set settle_s = null, updated_at = now() where id = $1", webhook_id
+        )
+        assert [offline] == [row.key for row in await one.backlog().awaited()]
+
+
 async def test_retries_do_not_stand_behind_what_is_asked_for_by_hand(database: Database) -> None:
     """Of that there may be less in memory; what finds no room there keeps no retry of its webhook back."""
     async with parts(database, max_queued=20) as one:

@@ -88,13 +88,15 @@ select e.*, d.lane, m.type, m.recorded_at, o.test, o.traceparent, exists (
  order by e.next_attempt_at, e.outbox_id;
 
 -- awaited: what comes again and is waited for: retries of webhooks whose order is strict, and what was postponed
+-- (Also where settle_s was taken away since.)
 select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test, o.traceparent
   from webhook w
   join delivery_event e on e.webhook_id = w.id and e.next_attempt_at > statement_timestamp() - interval '1 day'
   join message m on m.day = e.day and m.outbox_id = e.outbox_id
   join outbox o on o.day = e.day and o.id = e.outbox_id
  where w.id % $1::integer = $2
-   and (w.ordering = 'strict' or w.settle_s is not null and e.kind = 'postponed')
+   and (w.ordering = 'strict'
+        or e.kind = 'postponed' and (w.settle_s is not null or w.updated_at > statement_timestamp() - interval '2 days'))
    and w.active and w.deleted_at is null and e.state = 'pending'
    and coalesce(e.trigger, 'first') not in ('recover', 'manual')  -- these stand in no line of what is new
    and not exists (
@@ -102,6 +104,18 @@ select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test, 
      where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
        and (l.attempt_no, l.step) > (e.attempt_no, e.step))
  order by e.outbox_id limit 10000;
+
+-- stopped_waiting: inactive webhooks, of $1 shards of the one numbered $2, of which something waits for a retry
+select w.id from webhook w
+ where w.id % $1::integer = $2 and not (w.active and w.deleted_at is null)
+   and exists (
+    select from delivery_event e
+     where e.webhook_id = w.id and e.next_attempt_at > statement_timestamp() - interval '10 minutes'
+       and e.state = 'pending'
+       and not exists (
+        select from delivery_event l
+         where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
+           and (l.attempt_no, l.step) > (e.attempt_no, e.step)));
 
 -- next_due: the earliest due time after $1, and the database's clock
 select min(next_attempt_at) as due_at, clock_timestamp() as clock from delivery_event
