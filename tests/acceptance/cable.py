@@ -1,9 +1,10 @@
-"""The network between the daemon and PostgreSQL, which can swallow everything without a word.
+"""The network between the daemon and PostgreSQL, which can swallow or keep everything without a word.
 
 async with Cable(server.daemon_url) as cable:
     ...  daemons(cable.url, ...)  ...
     cable.swallow()   # nothing arrives any more, no connection ends: a dead switch, a lost route
     cable.restore()   # new connections work; the old ones end
+    cable.keep(Way.BACK)   # answers stand still; what was kept arrives late, when it is restored
     cable.forget("dispatcher doorbell")   # only this connection, as firewalls forget one; new ones work
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -19,6 +21,13 @@ from tests.postgres import wait_for
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+class Way(enum.Enum):
+    """A direction."""
+
+    THERE = enum.auto()  # to PostgreSQL
+    BACK = enum.auto()
 
 
 @dataclass(eq=False)
@@ -42,6 +51,9 @@ class Cable:
         self._joined = 0
         self._works = asyncio.Event()
         self._works.set()
+        self._flows = {way: asyncio.Event() for way in Way}
+        for flow in self._flows.values():
+            flow.set()
         self._known = asyncio.Event()  # that the dead are dead: until then not even their end arrives
         self._known.set()
         self._server: asyncio.Server
@@ -75,8 +87,15 @@ class Cable:
         assert lost, f"{name!r} among {sorted(one.name for one in self._open)}"
         self._lose(lost)
 
+    def keep(self, *ways: Way) -> None:
+        """Keep all that comes these ways until `restore`, when it arrives: nothing is lost, all is late."""
+        for way in ways:
+            self._flows[way].clear()
+
     def restore(self) -> None:
-        """Let new connections through, and the end of those that were lost."""
+        """Let new connections through, and the end of those that were lost, and what was kept."""
+        for flow in self._flows.values():
+            flow.set()
         self._works.set()
         self._known.set()
 
@@ -96,8 +115,8 @@ class Cable:
             both = _Connection(writer, far_writer)
             self._open.add(both)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pass(both, reader, far_writer))
-                group.create_task(self._pass(both, far_reader, writer))
+                group.create_task(self._pass(both, Way.THERE, reader, far_writer))
+                group.create_task(self._pass(both, Way.BACK, far_reader, writer))
         except OSError:
             return  # PostgreSQL is away
         finally:
@@ -108,13 +127,15 @@ class Cable:
             self._joined -= 1
 
     async def _pass(
-        self, both: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, both: _Connection, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 both.name = both.name or _application_name(data)
+                await self._flows[way].wait()
                 if not both.dead:
                     writer.write(data)
+        await self._flows[way].wait()
         if both.dead:
             await self._known.wait()
         writer.close()

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import asyncpg
 import pytest
 
-from tests.acceptance.cable import Cable
+from dispatcher.core.errors import OperatorError
+from tests.acceptance.cable import Cable, Way
 from tests.acceptance.clock import LIBRARY, Clock
 from tests.acceptance.daemon import daemons
 from tests.acceptance.disk import SMALL_WAL, fill, small_disk
@@ -59,6 +60,7 @@ class Faults:
         clock: Clock | None,
         disk: Path | None,
         a_minute: bool,
+        shared: bool,
     ) -> None:
         self._world = world
         self._rng = world.rng
@@ -73,6 +75,7 @@ class Faults:
         extra: list[Fault] = [self.prepare] if server.two_phase else []
         extra += [self.step_clock] if clock else []
         extra += [self.fill_disk] if disk else []
+        extra += [self.divide_anew] if shared else []
         self.plan = self._rng.choices([*self._always(), *extra], k=FAULTS)
         # What only some schedules have happens in them at least once; and in each, work is interrupted.
         must = [*extra, self.kill_all_at_work]
@@ -123,6 +126,36 @@ class Faults:
         await self._end(self._rng.choice(self.alive))
         await self.start()
 
+    async def come_and_go(self) -> None:
+        """Start one more that stays for a moment, again and again; end it with -9 or in order."""
+        for _ in range(self._rng.choice((1, 2, 4))):
+            await self.start()
+            guest = self._house.all[-1]
+            await guest.says("listening", on="ops")
+            await asyncio.sleep(self._rng.random() ** 2 * 3)
+            if self._rng.random() < 0.5:
+                self._meant_to_end.add(guest)
+                guest.kill()
+                await guest.ended()
+            else:
+                await self._end(guest)
+
+    async def divide_anew(self) -> None:
+        """End all in order, divide the webhooks into another number of shards, and start as many."""
+        count = len(self.alive)
+        await asyncio.gather(*map(self._end, self.alive))
+        while True:
+            try:
+                await divide(self._world.url, self._rng.choice((1, 2, 3, 5)))
+            except OperatorError:  # one that was killed left something open
+                await self.start(wait=True)
+                await asyncio.sleep(1)
+                await self._end(self._house.all[-1])
+            else:
+                break
+        for _ in range(count):
+            await self.start()
+
     async def _end(self, daemon: Daemon) -> None:
         """End it in order: the database is there, so nothing has to be cut off."""
         assert daemon in self.alive
@@ -170,6 +203,12 @@ class Faults:
     async def swallow(self) -> None:
         """Let the network to the database die without a word, and come back."""
         self._cable.swallow()
+        await asyncio.sleep(self._rng.choice((0.2, 1, 4, 9)))
+        self._cable.restore()
+
+    async def keep(self) -> None:
+        """Let what one side says to the other, or both, arrive late: a statement after its lease is over."""
+        self._cable.keep(*self._rng.choice(((Way.THERE,), (Way.BACK,), tuple(Way))))
         await asyncio.sleep(self._rng.choice((0.2, 1, 4, 9)))
         self._cable.restore()
 
@@ -234,6 +273,8 @@ class Faults:
             self.freeze_database,
             self.no_room,
             self.swallow,
+            self.keep,
+            self.come_and_go,
             self.hold_elsewhere,
         ]
 
@@ -260,6 +301,8 @@ async def test_mixed_faults(data_dir: Path, tmp_path: Path, seed: int) -> None:
     }
     # With prepared transactions producers must not ring: every third schedule is played without the bells.
     two_phase = {"max_prepared_transactions": str(FAULTS)} if seed % 3 == 0 else {}
+    if seed % 2:  # every event is written in chunks
+        settings["TAIL__CHUNK_DELIVERIES"] = "1"
     async with AsyncExitStack() as stack:
         disk = stack.enter_context(small(data_dir.parent / "disk")) if seed % 5 == 3 else None
         where, wal = (disk / "var", SMALL_WAL) if disk else (data_dir, {})
@@ -269,11 +312,14 @@ async def test_mixed_faults(data_dir: Path, tmp_path: Path, seed: int) -> None:
         await world.subscribe(["*"], prompt)
         await world.subscribe(["*"], slow(0.05))
         await world.subscribe(["event.*"], moody(world.rng, 0.2))
-        if seed % 3 == 1:  # the daemons share the webhooks
+        shared = seed % 3 == 1  # the daemons share the webhooks
+        if shared:
             await divide(server.url, 3)
         clock = Clock(tmp_path / "clock") if seed % 4 == 2 and LIBRARY else None
         async with daemons(cable.url, tmp_path, **settings) as house:
-            faults = Faults(world, server, house, cable, clock=clock, disk=disk, a_minute=seed % 10 == 5)
+            faults = Faults(
+                world, server, house, cable, clock=clock, disk=disk, a_minute=seed % 10 == 5, shared=shared
+            )
             print([fault.__name__ for fault in faults.plan])  # noqa: T201 - for whoever looks for the reason
             await faults.start(wait=True)
             await faults.start(wait=True)
