@@ -19,6 +19,7 @@ _AWAY: Final = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby, or a server that was told to be one
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.LockNotAvailableError,
+    asyncpg.TransactionRollbackError,  # a deadlock with an operator's transaction: it was undone
 )
 
 

@@ -255,6 +255,7 @@ async def test_broken_pool_recovers(database: Database) -> None:
         asyncpg.InternalClientError("cannot switch to another state"),
         asyncpg.IdleInTransactionSessionTimeoutError("gone"),
         asyncpg.LockNotAvailableError("gone"),
+        asyncpg.DeadlockDetectedError("gone"),
     ],
     ids=lambda error: type(error).__name__,
 )

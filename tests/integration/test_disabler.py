@@ -20,6 +20,10 @@ from tests.past import Past
 from tests.postgres import Database, wait_for
 
 DAY = dt.timedelta(days=1)
+BLOCKED = """
+    select count(*) > 0 from pg_stat_activity
+     where datname = current_database() and wait_event_type = 'Lock' and query like '%disable_webhook%'
+"""
 
 
 @pytest.fixture
@@ -94,6 +98,24 @@ async def test_another_url_and_an_activation_begin_anew(one: Parts) -> None:
             await edit(one, webhook_id, **change)
         await answered(one, webhook_id, 500, 0)
         assert [] == await failing(one)
+
+
+async def test_a_deadlock_with_an_operator_ends_nothing(one: Parts) -> None:
+    """Who changes several webhooks in one transaction may be in the way of one that is deactivated."""
+    failing_one, other = await old_webhook(one), await old_webhook(one)
+    await answered(one, failing_one, 500, 6)
+    await answered(one, failing_one, 500, 0)
+    change, operator = "update webhook set description = 'seen' where id = $1", one.connection
+    transaction = operator.transaction()
+    await transaction.start()
+    await operator.execute("set local deadlock_timeout = '1min'")  # the other side is to notice it
+    await operator.execute(change, other)
+    async with running(Disabler(one.shared, streaks_of(one)).run()), one.store.acquire() as looking:
+        await wait_for(lambda: looking.fetchval(BLOCKED), "the deactivation waits")
+        await operator.execute(change, failing_one)
+        await transaction.commit()
+        inactive = "select id from webhook where not active"
+        assert failing_one == await wait_for(lambda: looking.fetchval(inactive), "it is deactivated")
 
 
 async def test_a_success_ends_a_streak(one: Parts) -> None:
