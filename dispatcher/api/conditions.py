@@ -76,6 +76,14 @@ FILTER_SCHEMA: Final[dict[str, Any]] = {
                 },
             ],
             "required": ["type", "coordinates"],
+            "properties": {
+                "bbox": {
+                    "type": ["array", "null"],
+                    "items": {"type": "number"},
+                    "minItems": 4,
+                    "maxItems": 6,
+                },
+            },
             "description": "A GeoJSON Polygon or MultiPolygon: of each part the outline, then the holes, all"
             " rings closed; sides of more than 180 degrees cross the antimeridian",
         },

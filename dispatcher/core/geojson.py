@@ -32,6 +32,11 @@ def _parts(value: Any) -> list[Rings]:
             raise ValueError("must be a GeoJSON geometry of the type Polygon or MultiPolygon")
     if unknown := sorted(str(name) for name in more.keys() - {"bbox"}):
         raise ValueError(f'holds "{unknown[0][:MAX_SHOWN]}", which a GeoJSON geometry does not have')
+    match more.get("bbox"):
+        case None | [_, _, _, _] | [_, _, _, _, _, _] as box if all(map(is_number, box or ())):
+            pass
+        case _:
+            raise ValueError("must have a bbox of four or six numbers, or none")
     if not parts or not all(isinstance(part, list) and part for part in parts):
         raise ValueError("must have at least one ring")
     read = [[_ring(ring) for ring in part] for part in parts]

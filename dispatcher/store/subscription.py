@@ -39,6 +39,6 @@ def stored_filter(text: str | None, webhook_id: str) -> Filter | None:
         if not isinstance(given, dict):
             raise TypeError("must be an object")  # noqa: TRY301 - one way to refuse
         return read_filter(given)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         log.warning("a filter cannot be read and is not applied", webhook=webhook_id, problem=str(error))
         return None

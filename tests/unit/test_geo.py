@@ -144,6 +144,8 @@ def test_multi_polygon_holds_what_one_of_its_parts_holds() -> None:
         (polygon([[[0, 60], [120, 60], [-120, 60], [0, 60.5], [0, 60]]]), "around a pole"),
         (polygon([[[x / 10, x % 2] for x in range(2100)] + [[0, 0]]]), "has 2101 positions"),
         ({**polygon([SQUARE]), "radius": 3}, 'holds "radius"'),
+        ({**polygon([SQUARE]), "bbox": [0, 0, 10, [10]]}, "must have a bbox of four or six numbers"),
+        ({**polygon([SQUARE]), "bbox": [0, 0, 10, 10, 10]}, "must have a bbox of four or six numbers"),
     ],
 )
 def test_bad_polygon_is_refused(given: Any, words: str) -> None:
