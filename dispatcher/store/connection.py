@@ -81,13 +81,18 @@ class Link(_OneAtATime):
         settings: Mapping[str, str] = NO_SETTINGS,
         *,
         silence: Silence | None = None,
+        connected: set[Link] | None = None,
     ) -> None:
-        """Make it; `silence` is shared by the links that tell each other when nobody answers."""
+        """Make it; `silence` is shared by the links that tell each other when nobody answers.
+
+        It stands in `connected` from its first connection until it is closed.
+        """
         self._url = url
         self._name = name
         self._config = config
         self._settings = settings
         self._silence = silence or Silence()
+        self._all_connected = set() if connected is None else connected
         self._connection: asyncpg.Connection | None = None
         self._asked_at = self._heard_at = 0.0
         self._turn = asyncio.Lock()
@@ -121,6 +126,7 @@ class Link(_OneAtATime):
         if only is not None and (connection is not only or not works):
             raise DatabaseUnavailable("the session has ended")
         if not works:
+            self._all_connected.add(self)
             if connection is not None:
                 connection.terminate()
                 self._connection = None
@@ -162,6 +168,7 @@ class Link(_OneAtATime):
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
+        self._all_connected.discard(self)
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             await hang_up(connection)
@@ -219,16 +226,14 @@ class Database:
     def __init__(self, url: str, config: DatabaseConfig) -> None:
         self.url = url
         self._config = config
-        self._links: list[Link] = []
+        self._connected: set[Link] = set()
         self._silence = Silence()
         self._pool: asyncpg.Pool | None = None
         self._pool_turn = asyncio.Lock()
 
     def link(self, name: str, settings: Mapping[str, str] = NO_SETTINGS) -> Link:
         """Give a dedicated connection to a loop, its session with `settings`; it opens on first use."""
-        link = Link(self.url, name, self._config, settings, silence=self._silence)
-        self._links.append(link)
-        return link
+        return Link(self.url, name, self._config, settings, silence=self._silence, connected=self._connected)
 
     async def _open_pool(self) -> asyncpg.Pool:
         async with self._pool_turn:
@@ -287,7 +292,7 @@ class Database:
     async def close(self) -> None:
         """Close every link and the pool."""
         async with asyncio.TaskGroup() as group:  # together: each may wait for PostgreSQL
-            for link in self._links:
+            for link in list(self._connected):
                 group.create_task(link.close())
         pool, self._pool = self._pool, None
         if pool is not None:

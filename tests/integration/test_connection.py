@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import re
 import socket
+import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -97,6 +99,24 @@ async def test_link_connects_when_it_is_used(database: Database) -> None:
 
 async def _ended(database: Database) -> bool:
     return not await sessions(database, "dispatcher loop")
+
+
+async def test_link_is_kept_until_it_is_closed(database: Database) -> None:
+    """A run that ends leaves nothing behind; whoever does not close a link leaves that to the store."""
+    store = Store(database.url, CONFIG)
+    links = [store.link("closed"), store.link("open")]
+    for link in links:
+        await link.session()
+    await links[0].close()
+    closed, still_open = (weakref.ref(link) for link in links)
+    del links, link
+    gc.collect()
+    assert closed() is None
+    assert still_open() is not None
+    await store.close()
+    async with asyncio.timeout(10.0):
+        while await sessions(database, "open"):
+            await asyncio.sleep(0.01)
 
 
 async def test_link_connects_again_after_it_broke(database: Database) -> None:
