@@ -11,19 +11,23 @@ import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
 import java.time.Instant;
 import java.util.Base64;
+import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executors;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Stream;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
 public class Receiver {
-    static final String[] SECRETS = System.getenv("SECRET").split(" "); // two while a secret rotates
+    static final List<byte[]> KEYS = Stream.of(System.getenv().getOrDefault("SECRET", "").split(" "))
+            .filter(secret -> !secret.isEmpty()).map(Receiver::key).toList(); // two while a secret rotates
     static final long TOLERANCE_S = 300; // older requests may have been recorded and sent again by somebody
     static final Set<String> SEEN = ConcurrentHashMap.newKeySet(); // yours is a table: a delivery can come again
-    static final Pattern TYPE = Pattern.compile("^\\{\"type\":\"([^\"]+)\""); // yours is a JSON library
+    static final Pattern TYPE = Pattern.compile( // yours is a JSON library
+            "^\\{\"type\":\"([^\"]+)\",\"timestamp\":\"[^\"]+\"(,\"test\":true)?");
 
     static byte[] key(String secret) {
         return secret.startsWith("whsec_")
@@ -40,9 +44,9 @@ public class Receiver {
                 || Math.abs(Instant.now().getEpochSecond() - Long.parseLong(timestamp)) > TOLERANCE_S) {
             return false;
         }
-        for (String secret : SECRETS) {
+        for (byte[] key : KEYS) {
             Mac mac = Mac.getInstance("HmacSHA256");
-            mac.init(new SecretKeySpec(key(secret), "HmacSHA256"));
+            mac.init(new SecretKeySpec(key, "HmacSHA256"));
             mac.update((id + "." + timestamp + ".").getBytes(StandardCharsets.UTF_8));
             byte[] expected = ("v1," + Base64.getEncoder().encodeToString(mac.doFinal(body))).getBytes();
             for (String given : signatures.split(" ")) {
@@ -70,12 +74,16 @@ public class Receiver {
         if (good && SEEN.add(id)) {
             String text = new String(body, StandardCharsets.UTF_8);
             Matcher type = TYPE.matcher(text);
-            String what = text.contains("\"test\":true,\"data\":") ? "drill" : "event";
-            System.out.println(what + " " + (type.find() ? type.group(1) : "unknown") + " " + id);
+            boolean found = type.find();
+            String what = found && type.group(2) != null ? "drill" : "event";
+            System.out.println(what + " " + (found ? type.group(1) : "unknown") + " " + id);
         }
     }
 
     public static void main(String[] arguments) throws IOException {
+        if (KEYS.isEmpty() || KEYS.stream().anyMatch(key -> key.length == 0)) {
+            throw new IllegalStateException("SECRET holds no secret: anybody could sign with an empty key");
+        }
         int port = Integer.parseInt(System.getenv().getOrDefault("PORT", "9000"));
         HttpServer server = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), port), 0);
         server.setExecutor(Executors.newCachedThreadPool());

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,14 +21,16 @@ import (
 
 const tolerance = 300 // seconds: older requests may have been recorded and sent again by somebody
 
-var secrets = strings.Split(os.Getenv("SECRET"), " ") // two while a secret rotates
-var seen sync.Map                                     // yours is a table: a delivery can come again, also after a restart
+var keys [][]byte // two while a secret rotates
+var seen sync.Map // yours is a table: a delivery can come again, also after a restart
 
 func key(secret string) []byte {
 	if encoded, found := strings.CutPrefix(secret, "whsec_"); found {
-		if decoded, err := base64.StdEncoding.DecodeString(encoded); err == nil {
-			return decoded
+		decoded, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(encoded, "="))
+		if err != nil {
+			log.Fatal("SECRET: behind whsec_ base64 must follow: ", err)
 		}
+		return decoded
 	}
 	return []byte(secret)
 }
@@ -39,8 +42,8 @@ func verified(header http.Header, body []byte) bool {
 	if age := time.Now().Unix() - at; err != nil || age > tolerance || age < -tolerance {
 		return false
 	}
-	for _, secret := range secrets {
-		mac := hmac.New(sha256.New, key(secret))
+	for _, key := range keys {
+		mac := hmac.New(sha256.New, key)
 		fmt.Fprintf(mac, "%s.%s.", id, timestamp)
 		mac.Write(body)
 		expected := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
@@ -82,6 +85,12 @@ func work(id string, body []byte) {
 }
 
 func main() {
+	for _, secret := range strings.Fields(os.Getenv("SECRET")) {
+		keys = append(keys, key(secret))
+	}
+	if len(keys) == 0 || slices.ContainsFunc(keys, func(key []byte) bool { return len(key) == 0 }) {
+		log.Fatal("SECRET holds no secret: anybody could sign with an empty key")
+	}
 	port := os.Getenv("PORT")
 	if port == "" {
 		port = "9000"

@@ -2,8 +2,11 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 
-const SECRETS = (process.env.SECRET ?? "").split(" "); // two while a secret rotates
+const KEYS = (process.env.SECRET ?? "").split(" ").filter(Boolean).map(key); // two while a secret rotates
 const TOLERANCE_S = 300; // older requests may have been recorded and sent again by somebody
+if (KEYS.length === 0 || KEYS.some((one) => one.length === 0)) {
+  throw new Error("SECRET holds no secret: anybody could sign with an empty key");
+}
 const seen = new Set(); // yours is a table: a delivery can come again, also after a restart
 
 function key(secret) {
@@ -18,8 +21,8 @@ function verified(headers, body) {
     return false;
   }
   const given = (headers["webhook-signature"] ?? "").split(" ").map((one) => Buffer.from(one));
-  return SECRETS.some((secret) => {
-    const hmac = createHmac("sha256", key(secret)).update(`${id}.${timestamp}.`).update(body);
+  return KEYS.some((one) => {
+    const hmac = createHmac("sha256", one).update(`${id}.${timestamp}.`).update(body);
     const expected = Buffer.from(`v1,${hmac.digest("base64")}`);
     return given.some((one) => one.length === expected.length && timingSafeEqual(one, expected));
   });

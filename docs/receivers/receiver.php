@@ -9,15 +9,15 @@ function key_of(string $secret): string
 }
 
 /** Checks a request's raw bytes: signed by one of the secrets, and not long ago. */
-function verified(string $body): bool
+function verified(array $keys, string $body): bool
 {
     $id = $_SERVER['HTTP_WEBHOOK_ID'] ?? '';
     $timestamp = $_SERVER['HTTP_WEBHOOK_TIMESTAMP'] ?? '';
     if (!ctype_digit($timestamp) || abs(time() - (int) $timestamp) > TOLERANCE_S) {
         return false;
     }
-    foreach (explode(' ', getenv('SECRET')) as $secret) { // two while a secret rotates
-        $hmac = hash_hmac('sha256', "$id.$timestamp.$body", key_of($secret), true);
+    foreach ($keys as $key) { // two while a secret rotates
+        $hmac = hash_hmac('sha256', "$id.$timestamp.$body", $key, true);
         foreach (explode(' ', $_SERVER['HTTP_WEBHOOK_SIGNATURE'] ?? '') as $given) {
             if (hash_equals('v1,' . base64_encode($hmac), $given)) {
                 return true;
@@ -27,8 +27,14 @@ function verified(string $body): bool
     return false;
 }
 
+$keys = array_map('key_of', preg_split('/ /', getenv('SECRET') ?: '', -1, PREG_SPLIT_NO_EMPTY));
+if ($keys === [] || in_array('', $keys, true)) {
+    http_response_code(500);
+    error_log('SECRET holds no secret: anybody could sign with an empty key');
+    exit;
+}
 $body = file_get_contents('php://input'); // the bytes as they came: never json_encode of what was decoded
-if ($_SERVER['REQUEST_METHOD'] !== 'POST' || !verified($body)) {
+if ($_SERVER['REQUEST_METHOD'] !== 'POST' || !verified($keys, $body)) {
     http_response_code(401);
     exit("invalid signature\n");
 }

@@ -1,4 +1,4 @@
-"""A receiver in Python 3.9 or newer, without packages: `SECRET=whsec_… PORT=9000 python receiver.py`."""
+"""A receiver in Python 3.9 or newer, without packages: `SECRET=whsec_… PORT=9000 python3 receiver.py`."""
 
 import base64
 import hashlib
@@ -8,14 +8,18 @@ import os
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SECRETS = os.environ["SECRET"].split(" ")  # two while a secret rotates
 TOLERANCE_S = 300  # older requests may have been recorded and sent again by somebody
 seen = set()  # yours is a table: a delivery can come again, also after a restart
 
 
 def key(secret):
     """Give the bytes that a secret signs with."""
-    return base64.b64decode(secret[6:]) if secret.startswith("whsec_") else secret.encode()
+    return base64.b64decode(secret[6:] + "==") if secret.startswith("whsec_") else secret.encode()
+
+
+KEYS = [key(secret) for secret in os.environ.get("SECRET", "").split()]  # two while a secret rotates
+if not all(KEYS or [b""]):
+    raise SystemExit("SECRET holds no secret: anybody could sign with an empty key")
 
 
 def verified(headers, body):
@@ -25,8 +29,8 @@ def verified(headers, body):
         return False
     signed = f"{delivery}.{timestamp}.".encode() + body
     given = [one.encode() for one in headers.get("webhook-signature", "").split(" ")]
-    for secret in SECRETS:
-        expected = b"v1," + base64.b64encode(hmac.new(key(secret), signed, hashlib.sha256).digest())
+    for one_key in KEYS:
+        expected = b"v1," + base64.b64encode(hmac.new(one_key, signed, hashlib.sha256).digest())
         if any(hmac.compare_digest(one, expected) for one in given):
             return True
     return False

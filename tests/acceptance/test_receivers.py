@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import os
 import shutil
 import subprocess
@@ -54,9 +56,12 @@ class Running:
     ) -> int:
         """Send a delivery, with another body than was signed where `sent` is given; gives the status."""
         signed_at = int(time.time()) if at is None else at
-        headers = dict(signer.sign(delivery, signed_at, body.encode()))
-        headers["Content-Type"] = "application/json"
-        async with self._session.post(self._url, data=(sent or body).encode(), headers=headers) as answer:
+        return await self.send(sent or body, dict(signer.sign(delivery, signed_at, body.encode())))
+
+    async def send(self, body: str, headers: dict[str, str]) -> int:
+        """Send a body with headers of one's own; gives the status."""
+        headers = {"Content-Type": "application/json", **headers}
+        async with self._session.post(self._url, data=body.encode(), headers=headers) as answer:
             return answer.status
 
     def worked(self) -> list[str]:
@@ -67,8 +72,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(name: str, directory: Path, secret: str) -> AsyncIterator[Running]:
-    """Run a receiver until the block ends."""
+async def started(
+    name: str, directory: Path, secret: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int, Path]]:
+    """Start a receiver until the block ends; gives its process, its port and its log."""
     port = free_port()
     command = [part.format(port=port) for part in RECEIVERS[name]]
     log = directory / "receiver.log"
@@ -90,23 +97,28 @@ async def running(name: str, directory: Path, secret: str) -> AsyncIterator[Runn
             start_new_session=True,
         )
     try:
-        async with aiohttp.ClientSession() as session:
-            one = Running(f"http://127.0.0.1:{port}/hook", log, session)
-
-            async def answers() -> int:
-                assert process.returncode is None, log.read_text()
-                try:
-                    async with session.get(f"http://127.0.0.1:{port}/") as answer:
-                        return answer.status
-                except aiohttp.ClientError:
-                    return 0
-
-            assert await eventually(answers, f"{name} listens", START_S) in {401, 501}
-            yield one
+        yield process, port, log
     finally:
         if process.returncode is None:
             os.killpg(process.pid, 9)  # `go run` has a child
         await process.wait()
+
+
+@asynccontextmanager
+async def running(name: str, directory: Path, secret: str) -> AsyncIterator[Running]:
+    """Run a receiver until the block ends."""
+    async with started(name, directory, secret) as (process, port, log), aiohttp.ClientSession() as session:
+
+        async def answers() -> int:
+            assert process.returncode is None, log.read_text()
+            try:
+                async with session.get(f"http://127.0.0.1:{port}/") as answer:
+                    return answer.status
+            except aiohttp.ClientError:
+                return 0
+
+        assert await eventually(answers, f"{name} listens", START_S) in {401, 501}
+        yield Running(f"http://127.0.0.1:{port}/hook", log, session)
 
 
 def needs(name: str) -> object:
@@ -136,12 +148,45 @@ async def test_a_receiver_accepts_what_is_ours_and_nothing_else(name: str, tmp_p
         assert expected == sorted(receiver.worked(), key=lambda line: line[-5:])
 
 
+@pytest.mark.parametrize("name", [needs(name) for name in RECEIVERS])
+async def test_an_empty_key_opens_no_receiver(name: str, tmp_path: Path) -> None:
+    """A space behind the secret is no second secret; without any, it says so and takes nothing."""
+    unpadded = "whsec_c2VjcmV0IHNlY3JldA"
+    async with running(name, tmp_path, f"{unpadded} ") as receiver:
+        at = int(time.time())
+        of_nobody = hmac.digest(b"", f"dlv_1.{at}.{BODY}".encode(), "sha256")
+        forged = {
+            "webhook-id": "dlv_1",
+            "webhook-timestamp": str(at),
+            "webhook-signature": "v1," + base64.b64encode(of_nobody).decode(),
+        }
+        assert 401 == await receiver.send(BODY, forged)
+        assert 200 == await receiver.post(BODY, "dlv_2", Signer(unpadded))
+    for nothing in ("", "whsec_"):
+        async with started(name, tmp_path, nothing) as (process, port, log):
+
+            async def refuses(process: asyncio.subprocess.Process = process, port: int = port) -> bool:
+                if process.returncode is not None:
+                    return process.returncode != 0
+                try:
+                    async with (
+                        aiohttp.ClientSession() as session,
+                        session.get(f"http://127.0.0.1:{port}/") as got,
+                    ):
+                        return got.status == 500
+                except aiohttp.ClientError:
+                    return False
+
+            await eventually(refuses, f"{name} refuses to work without a secret", START_S)
+            await wait_for(lambda: "SECRET holds no secret" in log.read_text("utf-8"), "it says why")
+
+
 def test_every_receiver_is_listed_and_run() -> None:
     """In the table of docs/receivers/README.md, with the very command that the test runs."""
     page = (FOLDER / "README.md").read_text("utf-8")
     programs = {path.name for path in FOLDER.iterdir() if path.name != "README.md"}
     assert set(RECEIVERS) == programs
     for name, command in RECEIVERS.items():
-        shown = " ".join(command).replace("{port}", "9000").replace("python3", "python")
+        shown = " ".join(command).replace("{port}", "9000")
         assert f"]({name})" in page
         assert shown in page

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -55,6 +56,12 @@ async def test_a_receiver_takes_what_is_signed_and_nothing_else(
                     return False
 
             await eventually(listens, f"{name} listens", 30)
+            # Who hangs up in the midst of a body, a port scanner for one, ends nothing.
+            _, half = await asyncio.open_connection("127.0.0.1", port)
+            half.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+            await half.drain()
+            half.close()
+            await half.wait_closed()
             signature = "sha256=" + hmac.new(SECRET.encode(), BODY, hashlib.sha256).hexdigest()
             assert 200 == await post(BODY, signature)
             assert process.stdout is not None
@@ -68,5 +75,20 @@ async def test_a_receiver_takes_what_is_signed_and_nothing_else(
             ):
                 assert 401 == await post(body, given)
     finally:
-        process.kill()
+        if process.returncode is None:
+            process.kill()
         await process.wait()
+
+
+@pytest.mark.parametrize(("name", "program"), [("node", shutil.which("node")), ("python", sys.executable)])
+def test_no_receiver_starts_without_a_secret(name: str, program: str | None, tmp_path: Path) -> None:
+    """With an empty key anybody could sign: it says so, and ends."""
+    if program is None:
+        pytest.skip("no node on the PATH")
+    script = tmp_path / ("receiver.mjs" if name == "node" else "receiver.py")
+    script.write_bytes((RECEIVERS / f"{name}.txt").read_bytes())
+    for environ in ({}, {"SECRET": ""}):
+        given = {"PATH": os.environ["PATH"], "PORT": str(free_port()), **environ}
+        ended = subprocess.run([program, script], env=given, capture_output=True, timeout=30, check=False)
+        assert 0 != ended.returncode
+        assert b"SECRET is not set" in ended.stderr

@@ -23,6 +23,7 @@ CASES: Final = [
     (BODY, SIGNATURE, SECRET + "x", False),
     (BODY, SIGNATURE[:-1], SECRET, False),
     (BODY, "é" * 71, SECRET, False),
+    (BODY, None, SECRET, False),  # the header is missing
 ]
 
 
