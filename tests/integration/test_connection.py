@@ -9,7 +9,6 @@ import re
 import socket
 import weakref
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 import asyncpg
 import pytest
@@ -93,12 +92,14 @@ async def test_link_connects_when_it_is_used(database: Database) -> None:
         assert "off" == await connection.fetchval("show jit")
     await store.close()
 
-    ended: Callable[[], bool | Awaitable[bool]] = partial(_ended, database)
-    await wait_for(ended, "the session ends")
+    await wait_for(_ended(database, "dispatcher loop"), "the session ends")
 
 
-async def _ended(database: Database) -> bool:
-    return not await sessions(database, "dispatcher loop")
+def _ended(database: Database, name: str) -> Callable[[], bool | Awaitable[bool]]:
+    async def ended() -> bool:
+        return not await sessions(database, name)
+
+    return ended
 
 
 async def test_link_is_kept_until_it_is_closed(database: Database) -> None:
@@ -114,9 +115,7 @@ async def test_link_is_kept_until_it_is_closed(database: Database) -> None:
     assert closed() is None
     assert still_open() is not None
     await store.close()
-    async with asyncio.timeout(10.0):
-        while await sessions(database, "open"):
-            await asyncio.sleep(0.01)
+    await wait_for(_ended(database, "open"), "its session ends")
 
 
 async def test_link_connects_again_after_it_broke(database: Database) -> None:
