@@ -43,15 +43,19 @@ class Disabler:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._outage.patiently("disabler", self._look)
-            try:
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    while True:
-                        key = await self._gone.get()
-                        await self._outage.patiently("disabler", partial(self._judge_gone, key))
-            except TimeoutError:
-                continue
+            look_at = loop.time() + _LOOK_EVERY_S
+            while (key := await self._gone_until(look_at)) is not None:
+                await self._outage.patiently("disabler", partial(self._judge_gone, key))
+
+    async def _gone_until(self, look_at: float) -> DeliveryKey | None:
+        try:
+            async with asyncio.timeout_at(look_at):
+                return await self._gone.get()
+        except TimeoutError:
+            return None
 
     async def _look(self) -> None:
         now = dt.datetime.now(dt.UTC)

@@ -2,10 +2,10 @@
 
 How this works. Taking a shard starts a *run*; its id fences every statement of the ledger. The database's
 clock decides when a lease is over; the holder trusts itself for less: from the moment it *asked* for the
-renewal, so that a slow but successful one cannot stretch the term, and by a monotonic clock, which runs on
-while the process is frozen. A holder on this machine that is provably dead (same boot, same pid namespace, no
-process with that pid and start time) is followed at once; any other one when its lease is over. A holder that
-stops gives the lease back.
+renewal, so that a slow but successful one cannot stretch the term, and by a clock that never goes back and
+runs on while the process is frozen or the machine suspended. A holder on this machine that is provably dead
+(same boot, same pid namespace, no process with that pid and start time) is followed at once; any other one
+when its lease is over. A holder that stops gives the lease back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 import os
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,8 @@ RENEW_EVERY_S: Final = 2.0
 _MARGIN_S: Final = 1.0  # the holder stops trusting itself this long before the database does
 # A renewal takes a millisecond: after so long its connection may be dead, and there is time for another one.
 _ANSWER_S: Final = 3.0
+# `time.monotonic` stands still while the machine sleeps (clock_gettime(2)); the database's clock does not.
+_clock_s: Final = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 def process_identity() -> str:
@@ -76,19 +79,19 @@ class Lease:
 
     def may_send(self) -> bool:
         """Say whether this process may send now: it holds the shard, and knows that nobody else can."""
-        return time.monotonic() < self._trusted_until
+        return _clock_s() < self._trusted_until
 
     @property
     def trust_left_s(self) -> float:
         """For how many seconds more this process may send unless it renews; 0 or less when it may not."""
-        return self._trusted_until - time.monotonic()
+        return self._trusted_until - _clock_s()
 
     async def take(self) -> RunId | None:
         """Take the shard if it is free; give the new run, or None while somebody else holds it.
 
         Raises `ShardsChanged` when there is another number of shards by now.
         """
-        asked = time.monotonic()
+        asked = _clock_s()
         async with self._taking.use() as connection, connection.transaction():
             await connection.execute(QUERIES["hold_shards"])
             if await connection.fetchval(QUERIES["shard_count"]) != self.shard.count:
@@ -110,7 +113,7 @@ class Lease:
 
     async def renew(self) -> None:
         """Hold the shard for another term; raises `LeaseLost` if another run has it."""
-        asked = time.monotonic()
+        asked = _clock_s()
         # Once nothing is left to lose, a slow answer is worth waiting for.
         patience_s = _ANSWER_S if self.may_send() else None
         with unavailable_when_away():
