@@ -217,7 +217,11 @@ begin
       from json_each_text(new.fields);
     new.rule := concat_ws(' && ', 'strict $.type() == "object"', rules)::jsonpath;
     new.sample := coalesce(new.sample, event_sample(new.fields));
-    problem := event_data_problem(new.name, new.fields, new.sample::jsonb);
+    -- It is sent on request, so the outbox has to take it.
+    problem := case
+        when octet_length(new.sample::text) > 262144 then 'data: expected at most 262144 bytes (256 KiB)'
+        else coalesce(outbox_hidden_problem(new.sample::text),
+                      event_data_problem(new.name, new.fields, new.sample::jsonb)) end;
     if problem is not null then
         raise exception 'sample: does not fit the fields: %', problem
             using errcode = 'check_violation', table = 'event_type', column = 'sample';

@@ -145,6 +145,13 @@ async def test_registration_is_checked(connection: asyncpg.Connection) -> None:
         ), kind
     assert "fields: expected an object" in await registered("c.d", "[]")
     assert "sample: does not fit the fields: data.f: missing" in await registered("c.d", '{"f":"string"}')
+    for sample, words in {
+        '{"f":1e400}': "holds a number that JSON readers cannot hold",
+        '{"f":1e999999}': "holds a number that JSON readers cannot hold",
+        '{"f":' + "[" * 65 + "]" * 65 + "}": "nested deeper than 64 levels",
+        '{"f":"' + "x" * 262_144 + '"}': "expected at most 262144 bytes",
+    }.items():
+        assert f"sample: does not fit the fields: data: {words}" in await registered("c.d", "{}", sample)
     assert "sample: does not fit the fields: data: expected a JSON object" in await registered(
         "c.d", "{}", "[]"
     )
