@@ -50,6 +50,8 @@ def states_of(told: Telling, earlier: Iterable[Telling], declared: Collection[st
             _recall(folded, one.data)
             if folded:
                 states[read_parameters(folded, declared)] = None
+        elif one.type == DETECTED:  # matched by itself, whatever was known before
+            states[read_parameters(one.data, declared)] = None
         after = _after(folded, one)
         if one is told or one.type in {DETECTED, UPDATED}:
             folded = after

@@ -186,7 +186,9 @@ async def test_the_reason_names_the_filter(one: Parts, api: Management) -> None:
     ]
 
 
-@pytest.mark.parametrize("broken", ['{"min_magnitude":"much"}', '{"min":3}', "[]", "3"])
+@pytest.mark.parametrize(
+    "broken", ['{"min_magnitude":"much"}', '{"min":3}', "[]", "3", "[" * 2000 + "]" * 2000], ids=len
+)
 async def test_a_broken_filter_holds_up_nobody(one: Parts, broken: str) -> None:
     """One that was written with SQL and makes no sense is not applied, and says so in the log."""
     broken_one = await new_webhook(one.connection, filter=broken)

@@ -12,18 +12,6 @@ if TYPE_CHECKING:
     from tests.postgres import Database
 
 
-async def test_filter_that_cannot_be_read_holds_up_nobody(database: Database) -> None:
-    """One that came past the API is not applied, whatever it is; the others' are."""
-    async with parts(database) as one:
-        bad = ["[]", '{"min_magnitude": "4"}', "[" * 2000 + "]" * 2000]
-        unread = [await new_webhook(one.connection, filter=text) for text in bad]
-        good = await new_webhook(one.connection, filter='{"min_magnitude": 4}')
-        registry = Registry(one.store.link("test"), VAULT)
-        await registry.refresh()
-        assert [None] * len(bad) == [registry.webhooks[number].filter for number in unread]
-        assert registry.webhooks[good].filter is not None
-
-
 async def test_who_leads_to_another_host(database: Database) -> None:
     """Each once, as its host is another; neither a new webhook nor one with another path."""
     async with parts(database) as one:

@@ -50,6 +50,15 @@ def test_every_earlier_state_counts() -> None:
     assert all(state.location == (19.4, -99.1) for state in states)
 
 
+def test_an_event_that_is_detected_again_counts_as_it_was_told() -> None:
+    """By itself, that is: whom its unknown depth let through is told of what follows, too."""
+    again = {name: value for name, value in QUAKE.items() if name != "depth_km"}
+    earlier = [told(1, DETECTED, **QUAKE), told(2, DETECTED, **again)]
+    states = states_of(revised(3, depth_km=(10, 12)), earlier, DECLARED)
+    assert [10, None, 12] == [state.depth_km for state in states]
+    assert ({**QUAKE, "depth_km": 10}, 0) == fold(earlier)
+
+
 def test_a_revision_of_an_unknown_event_says_what_it_was() -> None:
     """Its old values are the state before; the place is unknown, not absent."""
     states = states_of(revised(7, magnitude=(3.9, 4.2)), [], DECLARED)
