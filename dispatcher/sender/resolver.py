@@ -105,12 +105,16 @@ class Resolver:
                 del self._pending[host]
                 continue
             pending.asked_at = self._loop.time()
-            self._threads += 1
-            self._slow_threads += pending.slow
             try:
                 threading.Thread(target=self._run, args=(host,), name=f"resolve {host}", daemon=True).start()
             except RuntimeError as error:
-                self._finish(host, OSError(errno.ENOMEM, str(error)))
+                if self._threads:  # as many as there can be: until one of them ends
+                    queue.appendleft(host)
+                    return
+                self._answer(host, OSError(errno.ENOMEM, str(error)))
+            else:
+                self._threads += 1
+                self._slow_threads += pending.slow
 
     def _next(self) -> deque[str]:
         if self._queue or self._slow_threads * 2 >= self._max_threads:
@@ -127,16 +131,19 @@ class Resolver:
             self._loop.call_soon_threadsafe(self._finish, host, answer)
 
     def _finish(self, host: str, answer: _Answer) -> None:
-        now, pending = self._loop.time(), self._pending.pop(host)
         self._threads -= 1
-        self._slow_threads -= pending.slow
+        self._slow_threads -= self._pending[host].slow
+        self._answer(host, answer)
+        self._start()
+
+    def _answer(self, host: str, answer: _Answer) -> None:
+        now, pending = self._loop.time(), self._pending.pop(host)
         if isinstance(answer, tuple) and answer:
             self._keep(self._kept, host, (now + self._ttl_s, answer))
         self._slow.pop(host, None)
         if now - pending.asked_at > self._slow_s:
             self._keep(self._slow, host, None)
         pending.answer.set_result(answer)
-        self._start()
 
     def _keep(self, kept: dict[str, _Kept], host: str, value: _Kept) -> None:
         kept.pop(host, None)

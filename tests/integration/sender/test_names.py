@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import resource
 import socket
 import threading
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -16,6 +19,9 @@ from dispatcher.sender.failure import SendError
 from dispatcher.sender.resolver import Resolver
 from tests.receiver import Receiver, answer
 from tests.sending import LOCAL, message, names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STRICT = msgspec.structs.replace(LOCAL, allowed_networks=())
 
@@ -198,6 +204,58 @@ async def test_names_that_hang_leave_threads_to_the_others() -> None:
                 released[0].set()
         finally:
             released[0].set()
+
+
+@contextlib.contextmanager
+def no_more_threads() -> Iterator[None]:
+    """Let no thread begin in this block: there is no room for so large a stack."""
+    before = threading.stack_size(1 << 46)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
+
+
+async def test_lookup_waits_where_the_system_gives_no_more_threads() -> None:
+    """As it does where the bound is reached: another one will end."""
+    released = threading.Event()
+
+    def look_up(_: str) -> list[str]:
+        released.wait(30)
+        return ["127.0.0.1"]
+
+    resolver = Resolver(look_up)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(resolver.resolve("first.test"))
+        await asyncio.sleep(0)
+        with no_more_threads():
+            second = tasks.create_task(resolver.resolve("second.test"))
+            await asyncio.sleep(0)
+        released.set()
+    assert first.result() == second.result()
+
+
+async def test_want_of_threads_is_told_to_all_who_wait() -> None:
+    """However many they are, and none waits for ever."""
+    released = threading.Event()
+
+    def look_up(_: str) -> list[str]:
+        released.wait(30)
+        return ["127.0.0.1"]
+
+    resolver = Resolver(look_up, max_threads=1)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(resolver.resolve("first.test"))
+        await asyncio.sleep(0)
+        others = asyncio.gather(
+            *(resolver.resolve(f"host{number}.test") for number in range(2000)), return_exceptions=True
+        )
+        await asyncio.sleep(0)
+        with no_more_threads():
+            released.set()
+            await first
+            assert {errno.ENOMEM} == {getattr(one, "errno", None) for one in await others}
+        assert await resolver.resolve("host1.test")
 
 
 async def test_failed_lookup_is_asked_again() -> None:
