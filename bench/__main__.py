@@ -23,7 +23,7 @@ from bench.scenarios.history import measure_history
 from bench.scenarios.latency import QUIET, Latency
 from bench.scenarios.matching import Matching
 from bench.scenarios.sharing import measure_sharing
-from bench.scenarios.soak import Soak
+from bench.scenarios.soak import Soak, retry_delays_s
 from bench.scenarios.throughput import FAST, FAST_WEBHOOKS, SLOW, SLOW_WEBHOOKS, Throughput
 from bench.scenarios.upstream import Upstream
 from bench.side_by_side import check_names, measure_systems, systems_table
@@ -154,7 +154,10 @@ async def _measure(part: str, plan: Plan, say: Say) -> Measured:
 
 
 async def _measure_soak(seconds: float, say: Say) -> Measured:
-    async with running_site({}) as site:
+    async with (
+        running_site({}, serve=False) as site,
+        site.serving(retry_delays_s=retry_delays_s(seconds)) as site.dispatcher,
+    ):
         say(f"soak, {seconds:,.0f} s")
         soak = Soak(site, seconds)
         await soak.run()

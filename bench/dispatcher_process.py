@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +21,7 @@ from bench.child import pinned
 from bench.machine import cpu_s
 
 ROOT: Final = Path(__file__).parents[1]
+RETRY_DELAYS_S: Final = (60.0, 300.0, 1800.0)  # the guide's
 _READY_WITHIN_S: Final = 60.0
 _STOP_WITHIN_S: Final = 45.0
 _MEMORY: Final = Path("/dev/shm")
@@ -34,6 +35,7 @@ listen = "127.0.0.1:{ops_port}"
 [delivery]
 require_https = false
 allowed_networks = ["127.0.0.0/8"]
+retry_delays_s = {retry_delays_s}
 [log]
 format = "json"
 [secrets]
@@ -107,13 +109,19 @@ async def running_dispatcher(
     database_url: str,
     vault_key: bytes,
     checkout: Path = ROOT,
+    retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
 ) -> AsyncIterator[Dispatcher]:
     """Run `dispatcher serve` for the block, on a core or several; raises RuntimeError when it ends before."""
     ops_port = _free_port()
     config = directory / "bench.toml"
     key = base64.b64encode(vault_key).decode()
     config.write_text(
-        _CONFIG.format(url=json.dumps(database_url), ops_port=ops_port, key=json.dumps(key)),
+        _CONFIG.format(
+            url=json.dumps(database_url),
+            ops_port=ops_port,
+            key=json.dumps(key),
+            retry_delays_s=json.dumps(retry_delays_s),
+        ),
         encoding="utf-8",
     )
     memory = _MEMORY if os.access(_MEMORY, os.W_OK) else directory

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ import asyncpg
 import structlog
 
 from bench.child import Child, running_child
-from bench.dispatcher_process import ROOT, Dispatcher, running_dispatcher
+from bench.dispatcher_process import RETRY_DELAYS_S, ROOT, Dispatcher, running_dispatcher
 from bench.machine import cores, cpu_s, family_cpu_s
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.store import webhooks
@@ -76,7 +76,9 @@ class Site:
                 )
         await database.close()
 
-    def serving(self, checkout: Path | None = None) -> contextlib.AbstractAsyncContextManager[Dispatcher]:
+    def serving(
+        self, checkout: Path | None = None, *, retry_delays_s: Sequence[float] = RETRY_DELAYS_S
+    ) -> contextlib.AbstractAsyncContextManager[Dispatcher]:
         """Run a dispatcher for a block, this checkout's or that of another one."""
         return running_dispatcher(
             self.directory,
@@ -84,6 +86,7 @@ class Site:
             database_url=self.database_url,
             vault_key=self.vault_key,
             checkout=checkout or ROOT,
+            retry_delays_s=retry_delays_s,
         )
 
     def postgresql_cpu_s(self) -> float:

@@ -4,7 +4,8 @@ How this works. Events and sensor rows come at a steady rate for twenty healthy 
 500 and three that never answer. All the while one alert after the other is committed for a webhook of its
 own, and its arrival awaited, as in `latency.py`. The time is cut into slices; each has its latencies, the
 memory of the dispatcher, and the CPU for each attempt recorded. The first slices warm up; then the last third
-should be as the first third was.
+should be as the first third was. Retries come so much sooner than the guide's that all of them have set in by
+then: each costs more than a first attempt, and they would be taken for drift.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from bench.dispatcher_process import RETRY_DELAYS_S
 from bench.feed import EVENT, INSERT, Feed
 from bench.figures import Figure, quantile
 from bench.machine import cpu_s
@@ -43,6 +45,12 @@ select 'sensor.online', format(
            n, n)::json
   from generate_series($1::bigint, $2::bigint) as n
 """
+
+
+def retry_delays_s(seconds: float) -> list[float]:
+    """Give the delays of retries in a soak: the guide's, or what half the warm-up has room for."""
+    pace = min(1.0, seconds * _WARM_UP_SLICES / _SLICES / 2 / sum(RETRY_DELAYS_S))
+    return [round(delay_s * pace, 3) for delay_s in RETRY_DELAYS_S]
 
 
 class Slice(msgspec.Struct, frozen=True):
