@@ -10,7 +10,7 @@ import msgspec
 from dispatcher.core.filter_form import filter_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 NUMBERS: Final = ("min_magnitude", "max_magnitude", "max_depth_km", "lat", "lon", "radius")
 BOX: Final = ("west", "south", "east", "north")
@@ -31,15 +31,20 @@ def texts_of(condition: Mapping[str, Any] | None) -> dict[str, str]:
     return texts
 
 
-def read(texts: Mapping[str, str]) -> tuple[dict[str, Any] | None, dict[str, list[str]]]:
-    """Make a filter of the fields, None where they are all empty; and name what is wrong, by field."""
+def read(
+    texts: Mapping[str, str], present: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any] | None, dict[str, list[str]]]:
+    """Make a filter of the fields, None where they are all empty; and name what is wrong, by field.
+
+    `present`: the filter that the form showed.
+    """
     numbers = {name: number(texts[name]) for name in NUMBERS if texts[name]}
     wrong = {name: ["must be a number"] for name, value in numbers.items() if value is None}
     given: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
     if any(texts[name] for name in BOX):
         given["bbox"] = [number(texts[name]) for name in BOX]
-    if texts["station_codes"]:
-        given["station_codes"] = texts["station_codes"].replace(",", " ").split()
+    if codes := names(texts["station_codes"], (present or {}).get("station_codes", ())):
+        given["station_codes"] = codes
     if texts["polygon"]:
         try:
             given["polygon"] = msgspec.json.decode(texts["polygon"])
@@ -51,6 +56,16 @@ def read(texts: Mapping[str, str]) -> tuple[dict[str, Any] | None, dict[str, lis
         for name, words in filter_problems(given):
             wrong.setdefault(name, [words])
     return given or None, wrong
+
+
+def names(text: str, present: Sequence[str]) -> list[str]:
+    """Read names with spaces or commas between them.
+
+    `present`: those that the form showed. Where it still shows them, they stay, whatever is in them: the API
+    takes names that hold spaces.
+    """
+    typed = text.replace(",", " ").split()
+    return list(present) if typed == " ".join(present).replace(",", " ").split() else typed
 
 
 def number(text: str) -> float | int | None:
@@ -66,4 +81,7 @@ def number(text: str) -> float | int | None:
 
 def written(value: float | str) -> str:
     """Write a number as the API does, and leave a text as it is."""
-    return value if isinstance(value, str) else f"{value:.15g}"
+    if isinstance(value, str):
+        return value
+    short = f"{value:.15g}"
+    return short if float(short) == value else repr(value)

@@ -87,13 +87,13 @@ async def read(visit: Visit, present: Webhook | None) -> Draft:
     events = list(dict.fromkeys(visit.form.get("events", ())))[:_MOST_EVENTS]
     known = await event_types.names(context.database)
     owned = await accounts.owned_networks(context.database, visit.key.organization_id)
-    condition, wrong = conditions.read(texts)
+    condition, wrong = conditions.read(texts, present.filter if present else None)
     told, wrong_manners = manners.read(texts)
     wrong |= wrong_manners
     url = check_url(texts["url"], require_https=context.config.delivery.require_https, policy=context.policy)
     wrong["url"] = ["is required"] if not texts["url"] else [url] if url else []
     wrong["events"] = events_problems(events, known)
-    network_ids = texts["network_ids"].replace(",", " ").split()
+    network_ids = conditions.names(texts["network_ids"], (present.network_ids if present else None) or ())
     wrong["network_ids"] = network_problems(network_ids, owned) if network_ids else []
     typed, wrong["headers"] = _headers(texts["headers"])
     headers = unhidden_headers(typed, present.headers if present else {})

@@ -173,6 +173,34 @@ async def test_a_filter_is_kept_by_the_form(visitor: Visitor) -> None:
     assert before == await stored()
 
 
+async def test_names_and_numbers_of_the_api_are_kept_by_the_form(visitor: Visitor) -> None:
+    """Also names that hold spaces and commas, and numbers of seventeen digits, which the form cannot tell."""
+    wanted = {
+        "url": "https://receiver.example/",
+        "events": ["event.detected"],
+        "network_ids": ["net of mexico, south", "net_b"],
+        "filter": {"lat": 19.123456789012345, "lon": 0.1, "radius": 1e-07, "station_codes": ["AB C ", "D,E"]},
+    }
+    key = {"Authorization": f"Bearer {await visitor.house.key()}"}
+    path = f"{visitor.house.url}/v1/webhooks"
+    async with visitor.session.post(path, json=wanted, headers=key) as response:
+        webhook_id = (await response.json())["data"]["id"]
+    form = (await visitor.get(f"{BASE}/{webhook_id}/edit")).text
+    fields = dict(re.findall(r'<input[^>]* name="(\w+)" value="([^"]*)"', form))
+    for unticked in ("include_unknown", "coalesce"):
+        del fields[unticked]
+    fields |= {"events": "event.detected", "description": "Changed", "once": "x"}
+    assert 200 == (await visitor.post(f"{BASE}/{webhook_id}/edit", fields)).status
+    async with visitor.session.get(f"{path}/{webhook_id}", headers=key) as response:
+        shown = (await response.json())["data"]
+    assert {**wanted, "description": "Changed"} == {name: shown[name] for name in (*wanted, "description")}
+    fields |= {"network_ids": "net_b", "station_codes": "", "lat": "20"}
+    await visitor.post(f"{BASE}/{webhook_id}/edit", fields)
+    async with visitor.session.get(f"{path}/{webhook_id}", headers=key) as response:
+        shown = (await response.json())["data"]
+    assert (["net_b"], {"lat": 20, "lon": 0.1, "radius": 1e-07}) == (shown["network_ids"], shown["filter"])
+
+
 async def test_what_is_wrong_with_how_it_is_told_stands_beside_its_fields(visitor: Visitor) -> None:
     """That part of the form is open then; without any of it a webhook has the API's defaults."""
     page = await visitor.add(
