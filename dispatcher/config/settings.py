@@ -20,7 +20,9 @@ Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole
 CountOrNone: TypeAlias = Annotated[
     int, Meta(ge=0, le=10_000_000, description="a whole number from 0 to 10000000")
 ]
-Bytes: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 40, description="a whole number of bytes, at least 1")]
+Bytes: TypeAlias = Annotated[
+    int, Meta(ge=1, le=1 << 40, description="a whole number of bytes from 1 to 1099511627776")
+]
 Seconds: TypeAlias = Annotated[
     float, Meta(gt=0, le=_MONTH_S, description="a number of seconds above 0 (at most 30 days)")
 ]
@@ -40,7 +42,7 @@ Delays: TypeAlias = Annotated[
 Networks: TypeAlias = Annotated[
     tuple[str, ...], Meta(description='a list of networks in CIDR notation, such as ["10.20.0.0/16"]')
 ]
-Days: TypeAlias = Annotated[int, Meta(ge=1, le=36_500, description="a whole number of days, at least 1")]
+Days: TypeAlias = Annotated[int, Meta(ge=1, le=36_500, description="a whole number of days from 1 to 36500")]
 Months: TypeAlias = Annotated[int, Meta(ge=1, le=60, description="a whole number of months from 1 to 60")]
 
 

@@ -109,7 +109,15 @@ def test_booleans_in_the_environment(text: str, value: bool) -> None:  # noqa: F
             "delivery.max_in_flight: expected a whole number from 1 to 10000000, got 2.5",
         ),
         ('[delivery]\nrequire_https = "no"', "delivery.require_https: expected true or false, got 'no'"),
-        ("[retention]\ndays = 0", "retention.days: expected a whole number of days, at least 1, got 0"),
+        (
+            "[retention]\ndays = 40000",
+            "retention.days: expected a whole number of days from 1 to 36500, got 40000",
+        ),
+        (
+            "[api]\nmax_body_bytes = 9999999999999",
+            "api.max_body_bytes: expected a whole number of bytes from 1 to 1099511627776, got 9999999999999",
+        ),
+        ("[retention]\ndays = 0", "retention.days: expected a whole number of days from 1 to 36500, got 0"),
         (
             "[database]\nport = 65536",
             "database.port: expected a port from 0 (any free one) to 65535, got 65536",
