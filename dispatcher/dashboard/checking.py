@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dispatcher.dashboard.visit import Visit
     from dispatcher.diagnosis import Finding, Words
 
+_TOOK: Final = re.compile(r"([0-9.]+) (ms|s)")
 _AT_ONCE: Final = asyncio.Semaphore(4)  # each opens a connection to wherever a webhook leads
 
 
@@ -63,9 +65,15 @@ def _shown(speech: Speech, found: Finding) -> Check:
 def _said(speech: Speech, said: Words) -> str:
     if not said.template:
         return ""
-    values = {
-        name: speech.gettext(value) if value in words.IN_FINDINGS else translated(speech, value)
-        for name, value in said.values.items()
-    }
+    values = {name: _value(speech, name, value) for name, value in said.values.items()}
     template = speech.gettext(said.template)
     return (template[:1].upper() + template[1:]).format_map(values)
+
+
+def _value(speech: Speech, name: str, value: str) -> str:
+    if name == "state":
+        return speech.gettext(words.STATES[value]).lower()
+    if value in words.IN_FINDINGS:
+        return speech.gettext(value)
+    took = _TOOK.fullmatch(value)
+    return f"{speech.number(float(took[1]))}\u00a0{took[2]}" if took else translated(speech, value)

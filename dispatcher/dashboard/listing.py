@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.store import attempts, webhooks
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _PER_PAGE: Final = 20
 _LAST_PAGE: Final = 1_000_000
+_NUMBER: Final = re.compile("[0-9]{1,9}")
 _LONGEST_SEARCH: Final = 200
 _ACTIVE: Final = {"active": True, "paused": False}
 
@@ -21,7 +23,7 @@ async def show(visit: Visit) -> web.Response:
     """Show a page of the list, or what a webhook is for where there is none yet."""
     context = visit.context
     number = visit.query("page")
-    page = min(max(int(number), 1), _LAST_PAGE) if number.isascii() and number.isdigit() else 1
+    page = min(max(int(number), 1), _LAST_PAGE) if _NUMBER.fullmatch(number) else 1
     search, state = visit.query("q")[:_LONGEST_SEARCH], visit.query("state")
     rows, total = await webhooks.page(
         context.database,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dispatcher import __version__
 from dispatcher.dashboard import charts, words
 from dispatcher.dashboard.language import LANGUAGES, Speech
+from dispatcher.dashboard.sentences import translated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +66,7 @@ def _environment(speech: Speech, assets: Assets) -> Environment:
         ordering_name=lambda name: speech.gettext(words.ORDERINGS[name]),
         trigger_name=lambda trigger: speech.gettext(words.TRIGGERS[trigger]),
         event_words=speech.gettext,
+        said=partial(translated, speech),
         spark=charts.spark,
         receiver=_receivers().__getitem__,
     )

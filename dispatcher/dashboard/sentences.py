@@ -89,6 +89,20 @@ _KINDS: Final = (
     _("a documentation address"),
     _("a reserved address"),
     _("a multicast address"),
+    _("gone: every attempt of a delivery was answered with 410"),
+    _("failing since {since}: nothing but failures for 5 days"),
+    _("webhook deactivated"),
+    _("webhook deleted"),
+    _("older than {limit} s"),
+    _("a newer revision waits: event {event}"),
+    _("told if it lasts {limit} s"),
+    _("the sensor was back within {limit} s"),
+    _("the connection was refused"),
+    _("no way to the address: {cause}"),
+    _("{host} could not be resolved: {cause}"),
+    _("{host} has no address"),
+    _("the certificate was not accepted: {cause}"),
+    _("TLS failed: {cause}"),
 )
 
 

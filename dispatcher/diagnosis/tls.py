@@ -18,6 +18,12 @@ from dispatcher.sender.trust import Trust
 
 _SOON_DAYS: Final = 14  # a certificate that ends within this many days is worth a warning
 _CLOSE_S: Final = 1.0
+_NOT_TLS: Final = {
+    "WRONG_VERSION_NUMBER",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+}  # plain HTTP, say
+_SPEAK_TLS: Final = words("Check that the port speaks TLS, and that nothing before it cuts connections.")
 
 
 async def examine_tls(sock: socket.socket, host: str, ca_certificates: str, timeout_s: float) -> Finding:
@@ -35,7 +41,7 @@ async def examine_tls(sock: socket.socket, host: str, ca_certificates: str, time
         return fail(
             "tls",
             words("the server took the connection and then did not agree on TLS"),
-            words("Check that the port speaks TLS, and that nothing before it cuts connections."),
+            _SPEAK_TLS,
         )
     return _judged(ends, version, time.monotonic() - started, own=bool(ca_certificates))
 
@@ -73,6 +79,8 @@ def _refused(error: ssl.SSLError) -> Finding:
     advice = BY_CLASS[ErrorClass.TLS]
     if isinstance(error, ssl.SSLCertVerificationError):
         advice = _BY_VERIFY_CODE.get(error.verify_code, advice)
+    elif error.reason in _NOT_TLS:
+        advice = _SPEAK_TLS
     return fail("tls", words("{problem}", problem=tls_message(error)), advice)
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _RECENT: Final = 24
 _LOOKED_AT: Final = 5_000
-_PLACES: Final = 60  # deliveries that are looked through for them
+_PLACES: Final = 60
+_LOOKED_THROUGH: Final = 500  # deliveries, for places
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -162,7 +163,7 @@ async def last_failure(database: Database, webhook_id: WebhookId) -> LastFailure
 
 
 async def epicentres(database: Database, webhook_id: WebhookId) -> list[Epicentre]:
-    """Give where the events of a webhook's last deliveries were, the newest first."""
+    """Give where the last events of a webhook were, the newest first."""
     return [
         Epicentre(
             row["occurred_at"],
@@ -171,5 +172,5 @@ async def epicentres(database: Database, webhook_id: WebhookId) -> list[Epicentr
             None if row["magnitude"] is None else float(row["magnitude"]),
             row["place"] or "",
         )
-        for row in await database.fetch("epicentres", webhook_id, _PLACES)
+        for row in await database.fetch("epicentres", webhook_id, _PLACES, _LOOKED_THROUGH)
     ]

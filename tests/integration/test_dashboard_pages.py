@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher.daemon.disabler import GONE
 from dispatcher.dashboard.visit import BASE
 from tests.dashboard import House, Visitor, dashboard
 from tests.past import Past
@@ -248,6 +249,47 @@ async def test_the_troubleshooting_list_is_checked(visitor: Visitor) -> None:
     page = await visitor.get(f"{BASE}/{webhook_id}/check")
     assert "Est-il actif\u202f? Bon Il est actif" in page.words.replace(" ?", "\u202f?")
     assert "Vérifiez l\u2019orthographe du nom" in page.words
+    assert "n\u2019a pas pu être résolu" in page.words
+
+
+async def test_reasons_states_and_times_are_said_in_french(visitor: Visitor, database: Database) -> None:
+    """Why a webhook was deactivated, how its newest delivery is, how long its answers took."""
+    webhook_id = await visitor.new_webhook()
+    connection = await database.connect()
+    past = await Past.of(connection, webhook_id)
+    await past.attempt(await past.delivery(), 1, 410, error_class="client_error", duration_ms=1.5)
+    await connection.execute(
+        "update webhook set active = false, disabled_reason = $2 where id = $1", past.webhook_id, GONE
+    )
+    await connection.close()
+    await visitor.post("/settings/preferences", {"language": "fr", "next": BASE})
+    reason = "disparu : chaque tentative d\u2019une livraison a reçu 410 en réponse"
+    page = await visitor.get(f"{BASE}/{webhook_id}")
+    assert reason in page.words
+    page = await visitor.get(f"{BASE}/{webhook_id}/check")
+    assert "la plus récente est échouée : 410" in page.words
+    assert reason in page.words
+    assert "ont pris 1,5 ms (médiane)" in page.words
+
+
+async def test_the_map_shows_earthquakes_behind_a_storm_of_sensors(
+    visitor: Visitor, database: Database
+) -> None:
+    """Shaking takes sensors away: what they tell of has no place, and pushes no epicentre off the map."""
+    webhook_id = await visitor.new_webhook()
+    connection = await database.connect()
+    past = await Past.of(connection, webhook_id)
+    await past.delivery("event.detected", DETECTED)
+    await past.many(100)
+    await connection.close()
+    page = await visitor.get(f"{BASE}/{webhook_id}")
+    assert "Where its last events were" in page.words
+    assert 1 == page.text.count('class="event"')
+
+
+async def test_no_number_of_a_page_is_too_long(visitor: Visitor) -> None:
+    """What cannot be a page is the first one."""
+    assert 200 == (await visitor.get(f"{BASE}?page={'9' * 5000}")).status
 
 
 async def test_a_secret_is_rotated_once_for_each_form(visitor: Visitor) -> None:

@@ -140,7 +140,7 @@ BOUNDED: Final = (
     ("last_failure", "(1)", 5),
     ("pulse", "(1)", 10),
     ("organization_pulse", "(1)", 200),
-    ("epicentres", "(1, 60)", 200),
+    ("epicentres", "(1, 60, 500)", 1200),
 )
 
 

@@ -99,16 +99,19 @@ select concat_ws(' ', max(w.version), count(*), max(newest.at)) as pulse
              = classes.class
        order by e.recorded_at desc limit 1) one) newest on true;
 
--- epicentres: where the events of a webhook's last $2 deliveries were, those that have a place; tests left out
+-- epicentres: where a webhook's last $2 events were, of those among its last $3 deliveries that have a place; tests
+-- left out. What holds no latitude is not parsed: sensors tell a lot.
 select o.occurred_at, o.data ->> 'latitude' as latitude, o.data ->> 'longitude' as longitude,
        case when jsonb_typeof(o.data -> 'magnitude') = 'number' then o.data ->> 'magnitude' end as magnitude,
        o.data ->> 'location_description' as place
   from (select d.day, d.outbox_id from delivery d
-         where d.webhook_id = $1 order by d.outbox_id desc limit $2) d
+         where d.webhook_id = $1 order by d.outbox_id desc limit $3) d
  cross join lateral (
     select o.occurred_at, outbox_readable(o.data::text) as data from outbox o
-     where o.day = d.day and o.id = d.outbox_id and not o.test and octet_length(o.data::text) < 4000 limit 1) o
- where jsonb_typeof(o.data -> 'latitude') = 'number' and jsonb_typeof(o.data -> 'longitude') = 'number';
+     where o.day = d.day and o.id = d.outbox_id and not o.test and octet_length(o.data::text) < 4000
+       and strpos(o.data::text, '"latitude"') > 0 limit 1) o
+ where jsonb_typeof(o.data -> 'latitude') = 'number' and jsonb_typeof(o.data -> 'longitude') = 'number'
+ order by d.outbox_id desc limit $2;
 
 -- follow_indexes: settings that hold until the transaction ends
 select set_config(setting.name, setting.value, true) from unnest($1::text[], $2::text[]) as setting (name, value);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import TYPE_CHECKING
 
@@ -135,9 +136,16 @@ async def test_the_webhooks_own_authorities_are_trusted(tmp_path: Path) -> None:
 
 async def test_a_port_that_speaks_no_tls() -> None:
     """One that answers in plain http, and one that says nothing."""
-    async with Receiver() as plain:
-        finding = (await walked(f"https://hook.test:{plain.port}/"))["tls"]
-    assert "fail" == finding.verdict
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1") as plain:
+        port = plain.sockets[0].getsockname()[1]
+        finding = (await walked(f"https://hook.test:{port}/"))["tls"]
+    assert ("fail", True) == (finding.verdict, "Check that the port speaks TLS" in str(finding.advice))
     async with Receiver(hang()) as silent:
         finding = (await walked(f"https://hook.test:{silent.port}/", SHORT))["tls"]
     assert ("fail", True) == (finding.verdict, "did not agree on TLS" in str(finding.found))
