@@ -68,17 +68,21 @@ def serve(config: Config, read_again: Callable[[], Config]) -> int:
 
 
 def _check_file_limit(config: Config) -> None:
-    """Raise the limit of open files as far as needed and allowed; every request in flight needs one."""
+    """Raise the limit of open files as far as needed and allowed; every request in flight needs one.
+
+    A connection that gives way to another ends politely, which takes a moment: so twice as many, if allowed.
+    """
     needed = config.delivery.max_in_flight + FILES_BESIDE_REQUESTS
+    wanted = needed + config.delivery.max_in_flight
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft >= needed:
-        return
-    if hard != resource.RLIM_INFINITY and hard < needed:
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if most < needed:
         raise OperatorError(
             f"delivery.max_in_flight = {config.delivery.max_in_flight} needs {needed} open files, but this "
             f"process may open {hard}: raise the limit (LimitNOFILE=, ulimit -n) or lower the setting"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class _Start:

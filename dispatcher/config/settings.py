@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from dispatcher.config.redaction import shown
 
-FILES_BESIDE_REQUESTS: Final = 256  # connections to PostgreSQL, listeners, clients of the API
+FILES_BESIDE_REQUESTS: Final = 512  # connections to PostgreSQL, lookups, listeners, clients of the API
 _MONTH_S = 2_592_000
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10000000")]

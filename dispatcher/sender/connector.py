@@ -48,14 +48,7 @@ class Connector:
             async with asyncio.timeout(self._connect_timeout_s):
                 addresses = await self._addresses(endpoint)
                 resolved = time.monotonic()
-                if len(addresses) == 1 and endpoint.trust is None and self._proxy is None:
-                    connection = await self._connect_straight(addresses[0], endpoint, stage)
-                    connected = time.monotonic()
-                else:
-                    sock, address = await self._connect(addresses, endpoint.target.port, stage)
-                    connected = time.monotonic()
-                    stage.at("TLS was not agreed on")
-                    connection = await self._converse(sock, address, endpoint)
+                connection, connected = await self._make(addresses, endpoint, stage)
         except TimeoutError as error:
             if error.errno is not None:  # the kernel's own
                 raise connect_error(error, stage.words, _first(addresses)) from None
@@ -85,6 +78,24 @@ class Connector:
                 raise SendError(ErrorClass.BLOCKED_ADDRESS, message, str(address))
         return addresses
 
+    async def _make(
+        self, addresses: tuple[Address, ...], endpoint: Endpoint, stage: Stage
+    ) -> tuple[ReceiverConnection, float]:
+        """Make a connection to one of the addresses; also give when there was one, before TLS."""
+        connection: ReceiverConnection | None = None
+        self._pool.opening()
+        try:
+            if len(addresses) == 1 and endpoint.trust is None and self._proxy is None:
+                connection = await self._connect_straight(addresses[0], endpoint, stage)
+                return connection, time.monotonic()
+            sock, address = await self._connect(addresses, endpoint.target.port, stage)
+            connected = time.monotonic()
+            stage.at("TLS was not agreed on")
+            connection = await self._converse(sock, address, endpoint)
+            return connection, connected
+        finally:
+            self._pool.opened(connection)
+
     async def _connect(
         self, addresses: tuple[Address, ...], port: int, stage: Stage
     ) -> tuple[socket.socket, str]:
@@ -107,7 +118,6 @@ class Connector:
         connection = self._connection(str(address), endpoint)
         # An address is not looked up by any loop.
         await self._loop.create_connection(lambda: connection, str(address), endpoint.target.port)
-        self._pool.opened(connection)
         return connection
 
     async def _converse(self, sock: socket.socket, address: str, endpoint: Endpoint) -> ReceiverConnection:
@@ -123,7 +133,6 @@ class Connector:
                 )
             else:
                 await self._loop.create_connection(lambda: connection, sock=sock)
-        self._pool.opened(connection)
         return connection
 
     def _connection(self, address: str, endpoint: Endpoint) -> ReceiverConnection:

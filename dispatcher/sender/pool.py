@@ -5,8 +5,8 @@ end of its idleness. One timer of the pool looks at all of them (`_sweep`), not 
 times, and at most fifty times a second however many there are. So a request costs no timer, and a deadline is
 kept to some 20 ms.
 
-There are at most `max_open` connections, as long as some of them are idle: a new one takes the place of the
-one that was idle for longest.
+There are at most `max_open` connections, with those that are being made, as long as some of them are idle: a
+new one takes the place of the one that was idle for longest.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Pool:
         self._keepalive_s: Final = keepalive_s
         self._max_open: Final = max_open
         self._open: Final[set[ReceiverConnection]] = set()
+        self._opening = 0
         self._idle: Final[dict[ReceiverConnection, None]] = {}  # those of all origins, the oldest first
         self._origins: Final[WeakValueDictionary[OriginKey, Origin]] = WeakValueDictionary()
         self._timer: asyncio.TimerHandle | None = None
@@ -142,13 +143,17 @@ class Pool:
                 self._timer.cancel()
             self._timer = self._loop.call_at(at, self._sweep)
 
-    def opened(self, connection: ReceiverConnection) -> None:
-        """Count a new connection; where there are too many, it takes the place of one that is idle."""
-        if not connection.is_open:
-            return
-        if len(self._open) >= self._max_open and self._idle:
+    def opening(self) -> None:
+        """Count one that is about to be made; where there are too many, an idle one gives way to it."""
+        if len(self._open) + self._opening >= self._max_open and self._idle:
             self._retire(next(iter(self._idle)))
-        self._open.add(connection)
+        self._opening += 1
+
+    def opened(self, connection: ReceiverConnection | None) -> None:
+        """Count a new connection; None: it was not made."""
+        self._opening -= 1
+        if connection is not None and connection.is_open:
+            self._open.add(connection)
 
     def closed(self, connection: ReceiverConnection) -> None:
         """Forget a connection that has ended."""

@@ -187,6 +187,27 @@ async def test_idle_connections_make_way_for_new_ones() -> None:
         assert 17 == receiver.connections
 
 
+async def test_idle_connections_make_way_for_those_that_are_being_made() -> None:
+    """Before that: each needs a file of its own, however long it takes and whatever comes of it."""
+    hosts = [f"hook{number}" for number in range(16)]
+    lookup = names(**{host: ["127.0.0.1"] for host in hosts})
+    config = msgspec.structs.replace(LOCAL, max_in_flight=16)
+    async with (
+        Receiver() as receiver,
+        Receiver(on_connect=hang()) as silent,
+        HttpSender(config, lookup=lookup) as sender,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for host in hosts:
+            await sender.send(message(receiver.url(host=f"{host}.test")))
+        assert 16 == receiver.open
+        url = f"https://127.0.0.1:{silent.port}/"
+        connecting = [tasks.create_task(sender.send(message(url))) for _ in range(16)]
+        await receiver.wait_until(lambda: receiver.open == 0)
+        for task in connecting:
+            task.cancel()
+
+
 @pytest.mark.parametrize("keepalive_s", [0.0, 0.1])
 async def test_idle_connections_end(keepalive_s: float) -> None:
     """Nobody keeps a connection for longer than `keepalive_s`, and none at all without one."""
