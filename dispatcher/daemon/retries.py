@@ -146,7 +146,7 @@ class Retries:
             self._wake.clear()
             self._expected = None
             now = self._now()
-            if self._look_back and now - self._looked_back_at >= _LOOK_BACK_EVERY:
+            if self._look_back and not now - _LOOK_BACK_EVERY < self._looked_back_at <= now:
                 self._look_back, self._looked_back_at = False, now
                 earlier = now - self._ahead - _COMMITTED_LATE
                 self._cursor = min(self._cursor, _Cursor(earlier, OutboxId(0), WebhookId(0)))

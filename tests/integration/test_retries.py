@@ -234,6 +234,30 @@ async def test_request_that_was_committed_late(one: Parts) -> None:
         await finish(one, retries, [pending])
 
 
+async def test_request_that_was_committed_late_beside_a_clock_that_is_put_back(one: Parts) -> None:
+    """The last look at what others commit late was in the future then; the next one is due all the same."""
+    (key,) = await deliveries(one, 1)
+    offset = dt.timedelta(hours=1)
+    retries = retries_of(one, lambda: utc_now() + offset)
+
+    def is_near() -> bool:
+        return at_least(retries, utc_now() - dt.timedelta(seconds=30))
+
+    retries.ring()
+    async with running(retries.run()):
+        await wait_for(is_near, "it has looked, by the clock that is ahead")
+        offset = dt.timedelta()
+        retries.expect(utc_now())
+        await wait_for(lambda: not is_near(), "it has looked, and takes the new clock for as far ahead")
+        retries.expect(utc_now())
+        await wait_for(is_near, "it has looked again, and knows better")
+        await one.record(failed(key, 1, utc_now() - dt.timedelta(seconds=40)))
+        retries.ring()
+        (pending,) = await wait_taken(one, retries, 1)
+        assert key == pending.key
+        await finish(one, retries, [pending])
+
+
 async def test_our_clock_may_be_ahead_of_the_databases(one: Parts) -> None:
     """Requests are due by the database's clock: found although that looks long ago to us."""
     ahead = dt.timedelta(minutes=3)
