@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple, get_args
@@ -33,7 +34,6 @@ from dispatcher.store.registry import Webhook
 _PAGE_ROWS: Final = 500
 _AWAITED_ROWS: Final = 64  # looked through for one that may go though there is no room
 _READ_AGAIN: Final = dt.timedelta(seconds=5)
-_CLOCKS_DIFFER: Final = dt.timedelta(minutes=10)  # at most, between the database's and ours
 _COMMITTED_LATE: Final = dt.timedelta(minutes=1)  # a commit of others' may have waited so long for a disk
 _LOOK_BACK_EVERY: Final = dt.timedelta(seconds=10)
 _LONGEST_SLEEP_S: Final = 5.0  # what is due announces itself; this is for an announcement that got lost
@@ -88,7 +88,8 @@ class Retries:
         self._held: dict[Pending, dt.datetime] = {}
         self._expected: dt.datetime | None = None
         self._found = False  # something, by the last sweep
-        self._ahead = _CLOCKS_DIFFER  # of our clock before the database's, until it is known
+        # The database's clock when it was asked last, and when that was: ours may be put meanwhile.
+        self._databases: tuple[dt.datetime, float] | None = None
         self._look_back = False  # over what others may have committed late
         self._looked_back_at = BEGINNING
         self._wake = asyncio.Event()
@@ -101,7 +102,8 @@ class Retries:
     def low(self) -> dt.datetime:
         """Give the time up to which everything that was due has been attempted."""
         waiting = (due_at for due_at, _ in self._waiting.values())
-        return min(self._cursor.due_at - _READ_AGAIN, *self._held.values(), *waiting, self._now())
+        now = self._by_database(self._now())
+        return min(self._cursor.due_at - _READ_AGAIN, *self._held.values(), *waiting, now)
 
     def expect(self, due_at: dt.datetime) -> None:
         """Note a durable fact with a due time."""
@@ -142,13 +144,14 @@ class Retries:
 
     async def run(self) -> None:
         """Bring back what is due until cancelled."""
+        await self._outage.patiently("retries", partial(self._next_due, self._now()))
         while True:
             self._wake.clear()
             self._expected = None
             now = self._now()
             if self._look_back and not now - _LOOK_BACK_EVERY < self._looked_back_at <= now:
                 self._look_back, self._looked_back_at = False, now
-                earlier = now - self._ahead - _COMMITTED_LATE
+                earlier = self._by_database(now) - _COMMITTED_LATE
                 self._cursor = min(self._cursor, _Cursor(earlier, OutboxId(0), WebhookId(0)))
             if self._setback.noticed(now):
                 found = await self._outage.patiently("retries", partial(self._backlog.written_ahead, now))
@@ -164,8 +167,7 @@ class Retries:
                 await self._sleep(now)
 
     async def _sleep(self, swept: dt.datetime) -> None:
-        found, ahead = await self._outage.patiently("retries", partial(self._next_due, swept))
-        self._ahead = max(dt.timedelta(), ahead)
+        found = await self._outage.patiently("retries", partial(self._next_due, swept))
         if found is not None and (self._expected is None or found < self._expected):
             self._expected = found
         while True:
@@ -181,11 +183,19 @@ class Retries:
                 return
             self._wake.clear()
 
-    async def _next_due(self, after: dt.datetime) -> tuple[dt.datetime | None, dt.timedelta]:
-        """Give the earliest due time after a time, and by how much our clock is ahead of the database's."""
-        asked = self._now()
+    async def _next_due(self, after: dt.datetime) -> dt.datetime | None:
+        """Give the earliest due time after a time, and note the database's clock."""
+        asked = time.monotonic()
         found, clock = await self._backlog.next_due(after)
-        return found, asked - clock
+        self._databases = clock, asked
+        return found
+
+    def _by_database(self, now: dt.datetime) -> dt.datetime:
+        """Give the earlier of our time and the database's: others' facts are due by that."""
+        if self._databases is None:  # nothing was read yet
+            return now
+        clock, asked = self._databases
+        return min(now, clock + dt.timedelta(seconds=time.monotonic() - asked))
 
     async def _sweep(self, now: dt.datetime) -> bool:
         """Read one page of what is due for everybody; true when there may be more."""
@@ -213,9 +223,7 @@ class Retries:
                 last = rows[-1]
                 self._cursor = _Cursor(last.due_at, last.key.outbox_id, last.key.webhook_id)
             else:
-                # Never later than the clock that set the due times may be behind: others' facts are due
-                # by the database's.
-                self._cursor = _Cursor(now - self._ahead - _READ_AGAIN, OutboxId(0), WebhookId(0))
+                self._cursor = _Cursor(self._by_database(now) - _READ_AGAIN, OutboxId(0), WebhookId(0))
             # A fact that was recorded late, after an outage, may have been due long before the page was read.
             if self._meanwhile <= self._cursor.due_at:
                 self._cursor = _Cursor(self._meanwhile - _READ_AGAIN, OutboxId(0), WebhookId(0))

@@ -27,7 +27,8 @@ select d.day, d.outbox_id, m.type, m.recorded_at, o.test, o.traceparent,
 
 -- due: facts whose time has come and that have no successor, of $7 shards of the one numbered $8
 -- Up to $4, the present time; and up to $6 what says of itself that it was written later than that: by a clock
--- that was ahead. (What was interrupted is due within five minutes, by nobody's clock but the one that said when.)
+-- that was ahead. (What was interrupted is due by nobody's clock but the one that said when: at once after a crash,
+-- else within five minutes.)
 -- What has a successor is left out before anything is joined: of what is read again, that is nearly everything.
 -- `asked`: somebody asked for this attempt, or for a recovery, whose retries are part of it.
 with due as materialized (
@@ -37,8 +38,9 @@ with due as materialized (
      where (e.next_attempt_at, e.outbox_id, e.webhook_id) > ($1::timestamptz, $2::bigint, $3::bigint)
        and e.next_attempt_at <= $6 and e.webhook_id % $7::integer = $8
        and (e.next_attempt_at <= $4
-            or case e.kind when 'interrupted' then e.next_attempt_at - interval '5 minutes'
-                           else coalesce(e.started_at, e.recorded_at) end > $4)
+            or case when e.kind <> 'interrupted' then coalesce(e.started_at, e.recorded_at)
+                    when e.reason = 'crash' then e.next_attempt_at
+                    else e.next_attempt_at - interval '5 minutes' end > $4)
        and not exists (
         select from delivery_event l
          where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
@@ -67,8 +69,9 @@ with due as materialized (
        and case when e.kind in ('interrupted', 'postponed') and e.trigger in ('first', 'test') then 'first'
                 when e.kind <> 'attempted' and e.trigger in ('manual', 'recover') then 'asked' else 'retry' end = $6
        and (e.next_attempt_at <= $4
-            or case e.kind when 'interrupted' then e.next_attempt_at - interval '5 minutes'
-                           else coalesce(e.started_at, e.recorded_at) end > $4)
+            or case when e.kind <> 'interrupted' then coalesce(e.started_at, e.recorded_at)
+                    when e.reason = 'crash' then e.next_attempt_at
+                    else e.next_attempt_at - interval '5 minutes' end > $4)
        and not exists (
         select from delivery_event l
          where l.day = e.day and l.outbox_id = e.outbox_id and l.webhook_id = e.webhook_id
@@ -122,8 +125,9 @@ select min(next_attempt_at) as due_at, clock_timestamp() as clock from delivery_
  where next_attempt_at > $1 and webhook_id % $2::integer = $3;
 
 -- written_ahead: the latest time at which facts that are not due at $1 say that they were written
-select max(case kind when 'interrupted' then next_attempt_at - interval '5 minutes'
-                     else coalesce(started_at, recorded_at) end) as newest
+select max(case when kind <> 'interrupted' then coalesce(started_at, recorded_at)
+                when reason = 'crash' then next_attempt_at
+                else next_attempt_at - interval '5 minutes' end) as newest
   from delivery_event where next_attempt_at > $1;
 
 -- dead_runs: runs of shard $2 before $1 that ended without saying so
