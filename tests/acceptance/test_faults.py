@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -55,7 +55,7 @@ class Faults:
         world: Harness,
         server: Server,
         house: Daemons,
-        cable: Cable,
+        cables: Sequence[Cable],
         *,
         clock: Clock | None,
         disk: Path | None,
@@ -66,7 +66,7 @@ class Faults:
         self._rng = world.rng
         self._server = server
         self._house = house
-        self._cable = cable
+        self._cables = cables
         self._clock = clock
         self._disk = disk
         self._prepared: dict[str, Event] = {}
@@ -84,9 +84,13 @@ class Faults:
             self.plan[at] = fault
 
     async def start(self, *, wait: bool = False) -> None:
-        """Start a daemon; every other one lives by the clock that can be wrong, where there is one."""
+        """Start a daemon; every other one lives by the clock that can be wrong, where there is one.
+
+        It has one of the two ways to the database.
+        """
         wrong = self._clock if len(self._house.all) % 2 else None
-        await self._house.start(wrong.environ if wrong else None, wait=wait)
+        way = {"DISPATCHER_DATABASE__URL": self._rng.choice(self._cables).url}
+        await self._house.start({**way, **(wrong.environ if wrong else {})}, wait=wait)
 
     async def play(self) -> None:
         """Do what is planned, and let some time pass after each."""
@@ -201,16 +205,25 @@ class Faults:
             await asyncio.sleep(self._rng.random())
 
     async def swallow(self) -> None:
-        """Let the network to the database die without a word, and come back."""
-        self._cable.swallow()
+        """Let the network to the database die without a word, for some daemons or all, and come back."""
+        cut = self._some_cables()
+        for cable in cut:
+            cable.swallow()
         await asyncio.sleep(self._rng.choice((0.2, 1, 4, 9)))
-        self._cable.restore()
+        for cable in cut:
+            cable.restore()
 
     async def keep(self) -> None:
         """Let what one side says to the other, or both, arrive late: a statement after its lease is over."""
-        self._cable.keep(*self._rng.choice(((Way.THERE,), (Way.BACK,), tuple(Way))))
+        kept = self._some_cables()
+        for cable in kept:
+            cable.keep(*self._rng.choice(((Way.THERE,), (Way.BACK,), tuple(Way))))
         await asyncio.sleep(self._rng.choice((0.2, 1, 4, 9)))
-        self._cable.restore()
+        for cable in kept:
+            cable.restore()
+
+    def _some_cables(self) -> Sequence[Cable]:
+        return self._rng.choice((self._cables[:1], self._cables[1:], self._cables))
 
     async def step_clock(self) -> None:
         """Put the clock of some daemons forward or back by an hour, or right."""
@@ -308,7 +321,7 @@ async def test_mixed_faults(data_dir: Path, tmp_path: Path, seed: int) -> None:
         where, wal = (disk / "var", SMALL_WAL) if disk else (data_dir, {})
         server = await stack.enter_async_context(own_server(where, **two_phase, **wal))
         world = await stack.enter_async_context(Harness(server.url, seed))
-        cable = await stack.enter_async_context(Cable(server.daemon_url))
+        cables = [await stack.enter_async_context(Cable(server.daemon_url)) for _ in range(2)]
         await world.subscribe(["*"], prompt)
         await world.subscribe(["*"], slow(0.05))
         await world.subscribe(["event.*"], moody(world.rng, 0.2))
@@ -316,9 +329,9 @@ async def test_mixed_faults(data_dir: Path, tmp_path: Path, seed: int) -> None:
         if shared:
             await divide(server.url, 3)
         clock = Clock(tmp_path / "clock") if seed % 4 == 2 and LIBRARY else None
-        async with daemons(cable.url, tmp_path, **settings) as house:
+        async with daemons(server.daemon_url, tmp_path, **settings) as house:
             faults = Faults(
-                world, server, house, cable, clock=clock, disk=disk, a_minute=seed % 10 == 5, shared=shared
+                world, server, house, cables, clock=clock, disk=disk, a_minute=seed % 10 == 5, shared=shared
             )
             print([fault.__name__ for fault in faults.plan])  # noqa: T201 - for whoever looks for the reason
             await faults.start(wait=True)
