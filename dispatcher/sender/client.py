@@ -73,6 +73,7 @@ class HttpSender:
         if may_send is not None and not may_send():
             self._pool.put_back(connection)
             return None
+        was_kept = connection.fresh is None
         try:
             await connection.begin(request, deadline)
         except BaseException:
@@ -85,6 +86,8 @@ class HttpSender:
             tls = connection.tls()
             if isinstance(tls, ResumingObject):
                 tls.keep_session()
+        if was_kept and not connection.first_byte_ns:
+            self._pool.distrust(connection)
         outcome = outcome_of(connection, self._timeout_s)
         self._pool.keep(connection, keep_alive_hint_s(connection.answer))
         return outcome

@@ -124,6 +124,16 @@ class Pool:
             connection.fresh = None  # no request took this time
             self.park(connection)
 
+    def distrust(self, connection: ReceiverConnection) -> None:
+        """Let go of what was idle beside a kept connection when that was used, and nothing came back on it.
+
+        Where a network or a balancer forgot one, it forgot the others, and each would cost a request.
+        """
+        used_at = connection.sent_ns / 1e9
+        for one in list(connection.origin.idle):
+            if one.idle_since < used_at:
+                self._retire(one)
+
     def ready(self, origin: Origin, for_s: float) -> bool:
         """Say whether an idle connection of the origin will be kept for so long."""
         until = self._loop.time() + for_s

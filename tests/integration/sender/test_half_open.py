@@ -89,6 +89,18 @@ async def test_half_closed_while_idle() -> None:
         assert 2 == receiver.connections
 
 
+async def test_kept_connections_that_were_forgotten_cost_one_request() -> None:
+    """Where nothing comes back on one, those that were idle beside it are not used any more."""
+    async with Receiver() as receiver, Cable(receiver.url()) as cable, HttpSender(HASTY) as sender:
+        async with asyncio.TaskGroup() as tasks:
+            both = [tasks.create_task(sender.send(message(cable.url))) for _ in range(2)]
+        assert [None, None] == [error_class(one.result()) for one in both]
+        cable.forget("")  # both, as a firewall does; new ones work
+        assert ErrorClass.TIMEOUT is error_class(await sender.send(message(cable.url)))
+        assert error_class(await sender.send(message(cable.url))) is None
+        assert (3, 3) == (receiver.connections, len(receiver.requests))
+
+
 async def test_receiver_that_vanished_without_a_word() -> None:
     """A kept connection that leads nowhere any more costs one attempt its time, and is not used again."""
     async with Receiver() as receiver, Cable(receiver.url()) as cable, HttpSender(HASTY) as sender:
