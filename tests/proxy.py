@@ -31,10 +31,12 @@ class EgressProxy:
         answer: bytes | None = None,
         lead: Mapping[str, tuple[str, int]] | None = None,
         host: str = "127.0.0.1",
+        silent: str = "",
     ) -> None:
         self.credentials = credentials
         self.answer = answer
         self.lead = lead or {}
+        self.silent = silent  # the authority for which it says nothing
         self.asked: list[str] = []  # the authorities, in order
         self.heads: list[bytes] = []
         self.host = host
@@ -95,6 +97,9 @@ class EgressProxy:
                 writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
                 await writer.drain()
                 return
+        if authority == self.silent:
+            await reader.read()
+            return
         host, _, port = authority.rpartition(":")
         try:
             away, back = await asyncio.open_connection(

@@ -58,7 +58,9 @@ class _Route:
         self._config: Final = config
         self._policy: Final = AddressPolicy(config.allowed_networks)
         self._resolver: Final = Resolver(lookup)
-        self._proxy: Final = Proxy(config.proxy_url, self._resolver) if config.proxy_url else None
+        self._proxy: Final = (
+            Proxy(config.proxy_url, self._resolver, config.connect_timeout_s) if config.proxy_url else None
+        )
         self.findings: list[Finding] = []
 
     async def go(self, url: str, ca_certificates: str) -> None:

@@ -37,7 +37,9 @@ class Connector:
         self._pool: Final = pool
         self._loop: Final = asyncio.get_running_loop()
         self._connect_timeout_s: Final = min(config.connect_timeout_s, config.timeout_s)
-        self._proxy: Final = Proxy(config.proxy_url, resolver) if config.proxy_url else None
+        self._proxy: Final = (
+            Proxy(config.proxy_url, resolver, self._connect_timeout_s) if config.proxy_url else None
+        )
 
     async def connect(self, endpoint: Endpoint) -> ReceiverConnection:
         """Make a connection; raises `SendError`."""

@@ -50,9 +50,10 @@ class Stage:
 class Proxy:
     """The way out for every request."""
 
-    def __init__(self, url: str, resolver: Resolver) -> None:
-        """Take `delivery.proxy_url`, which the configuration has checked."""
+    def __init__(self, url: str, resolver: Resolver, timeout_s: float) -> None:
+        """Take `delivery.proxy_url`, which the configuration has checked, and how long a connect may take."""
         parts = urlsplit(url)
+        self._timeout_s: Final = timeout_s
         self._resolver: Final = resolver
         self._host: Final = parts.hostname or ""
         self._port: Final = parts.port or 80
@@ -66,12 +67,16 @@ class Proxy:
     ) -> tuple[socket.socket, str]:
         """Give a tunnel to the first address that the proxy can connect to, and that address.
 
-        Raises `SendError`: as a fault of our own where the proxy itself is the trouble.
+        One on which it says nothing leaves the others their share of the time. Raises `SendError`: as a fault
+        of our own where the proxy itself is the trouble.
         """
         *others, last = addresses
         for address in others:
             try:
-                return await self._tunnel(address, port, stage), str(address)
+                async with asyncio.timeout(self._timeout_s / len(addresses)):
+                    return await self._tunnel(address, port, stage), str(address)
+            except TimeoutError:
+                continue
             except SendError as error:
                 if error.own_fault:
                     raise

@@ -107,6 +107,21 @@ async def test_next_address_is_asked_for() -> None:
             assert ["8.8.8.8:80", "8.8.4.4:80"] == proxy.asked
 
 
+async def test_next_address_is_asked_for_where_the_proxy_says_nothing() -> None:
+    """It may wait for an address at which nobody answers; the others have their share of the time."""
+    async with Receiver() as receiver:
+        lead = {"8.8.4.4:80": ("127.0.0.1", receiver.port)}
+        async with (
+            EgressProxy(lead=lead, silent="8.8.8.8:80") as proxy,
+            HttpSender(
+                through(proxy.url(), connect_timeout_s=1.0), lookup=names(hook=["8.8.8.8", "8.8.4.4"])
+            ) as sender,
+        ):
+            outcome = await sender.send(message("http://hook.test/"))
+            assert (None, "8.8.4.4") == (error_class(outcome), outcome.address)
+            assert ["8.8.8.8:80", "8.8.4.4:80"] == proxy.asked
+
+
 async def test_proxy_that_is_away() -> None:
     """Nothing listens there: an own fault, and nothing was asked of the receiver."""
     async with HttpSender(through(f"http://127.0.0.1:{free_port()}"), lookup=HOOK) as sender:
