@@ -114,8 +114,9 @@ async def test_link_is_kept_until_it_is_closed(database: Database) -> None:
     gc.collect()
     assert closed() is None
     assert still_open() is not None
+    assert 1 == len(await sessions(database, "dispatcher open"))
     await store.close()
-    await wait_for(_ended(database, "open"), "its session ends")
+    await wait_for(_ended(database, "dispatcher open"), "its session ends")
 
 
 async def test_link_connects_again_after_it_broke(database: Database) -> None:
