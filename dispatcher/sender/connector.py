@@ -55,6 +55,9 @@ class Connector:
             if error.errno is not None:  # the kernel's own
                 raise connect_error(error, stage.words, _first(addresses)) from None
             message = f"{stage.words} within {self._connect_timeout_s:g} s"
+            if not addresses and self._resolver.is_queued(endpoint.target.host):
+                message += ", nor looked up: too many other names are"
+                raise SendError(ErrorClass.DNS, message, own_fault=True) from None
             if stage.own_fault:
                 raise SendError(ErrorClass.PROXY, message, own_fault=True) from None
             raise SendError(ErrorClass.CONNECT_TIMEOUT, message, _first(addresses)) from None

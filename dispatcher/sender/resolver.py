@@ -43,7 +43,7 @@ class _Pending:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, slow: bool) -> None:
         self.answer: asyncio.Future[_Answer] = loop.create_future()
-        self.asked_at = 0.0
+        self.asked_at = 0.0  # not yet
         self.slow: Final = slow  # the last answer took long
         self.waiters = 0
 
@@ -97,6 +97,11 @@ class Resolver:
             raise SendError(ErrorClass.DNS, f"{host} has no address")
         return answer
 
+    def is_queued(self, host: str) -> bool:
+        """Say whether nobody has been asked for a name yet, though somebody wanted it."""
+        pending = self._pending.get(host)
+        return pending is not None and not pending.asked_at
+
     def _start(self) -> None:
         while (queue := self._next()) and self._threads < self._max_threads:
             host = queue.popleft()
@@ -109,6 +114,7 @@ class Resolver:
                 threading.Thread(target=self._run, args=(host,), name=f"resolve {host}", daemon=True).start()
             except RuntimeError as error:
                 if self._threads:  # as many as there can be: until one of them ends
+                    pending.asked_at = 0.0
                     queue.appendleft(host)
                     return
                 self._answer(host, OSError(errno.ENOMEM, str(error)))

@@ -178,6 +178,31 @@ async def test_lookups_are_bounded_and_those_nobody_waits_for_are_dropped() -> N
     assert asked == ["first.test", "last.test"]
 
 
+async def test_name_that_was_not_looked_up_is_no_failure_of_the_receiver() -> None:
+    """Where it found no thread in time, that is a fault of our own: no attempt was made, none is counted."""
+    released = threading.Event()
+
+    def look_up(_: str) -> list[str]:
+        released.wait(30)
+        return ["127.0.0.1"]
+
+    config = msgspec.structs.replace(LOCAL, connect_timeout_s=0.3)
+    try:
+        async with HttpSender(config, lookup=look_up) as sender, asyncio.TaskGroup() as tasks:
+            asked = tasks.create_task(sender.send(message("http://asked.test/")))
+            await asyncio.sleep(0)
+            with no_more_threads():
+                queued = await sender.send(message("http://queued.test/"))
+            assert isinstance(queued, NoAnswer)
+            assert (ErrorClass.DNS, True) == (queued.error, queued.own_fault)
+            assert "nor looked up" in queued.message
+        hung = asked.result()
+        assert isinstance(hung, NoAnswer)
+        assert (ErrorClass.CONNECT_TIMEOUT, False) == (hung.error, hung.own_fault)
+    finally:
+        released.set()
+
+
 async def test_names_that_hang_leave_threads_to_the_others() -> None:
     """However many names do not answer, one that was never slow is asked at once."""
     released = [threading.Event(), threading.Event()]
