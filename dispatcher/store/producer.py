@@ -67,7 +67,7 @@ class Producer:
                     QUERIES["insert_event"],
                     event.type,
                     event.data,
-                    event.occurred_at,
+                    event.occurred_at and event.occurred_at.isoformat(),  # the first one is no infinity
                     event.network_id,
                     event.dedup_key,
                 )

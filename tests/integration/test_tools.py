@@ -60,6 +60,9 @@ async def test_emit_takes_bare_data_from_standard_input(database: Database) -> N
     at = dt.datetime(2024, 1, 15, 14, 32, 50, tzinfo=dt.UTC)
     expected = [("sensor.offline", SENSOR % number, at, "net_1", f"s{number}") for number in (1, 2, 3)]
     assert expected == [tuple(row) for row in await rows(database)]
+    beginning = "0001-01-01T00:00:00Z"  # what many programs write that know no time; the driver's -infinity
+    last = await run("emit", "sensor.offline", "--occurred-at", beginning, url=database.url, stdin=SENSOR % 4)
+    assert (0, "1 inserted\n") == (last.status, last.out), last.err
 
 
 MIXED = f'{SENSOR % 1}\n{{"sensor_id":"s"}}\nnonsense\n{SENSOR % 4}\n'

@@ -13,11 +13,16 @@ import asyncpg
 import pytest
 
 from dispatcher.core.ids import DeliveryKey, WebhookId
+from dispatcher.core.pending import Lane
+from dispatcher.core.snapshot import BEGINNING, Position
+from dispatcher.store.ledger import MessageRow
+from dispatcher.store.outbox import OutboxReader
 from tests.acceptance.daemon import daemons
 from tests.acceptance.harness import RETRY_DELAYS_S, Harness
 from tests.acceptance.producer import real_events
 from tests.acceptance.subscriber import create_webhook, moody, prompt, slow
 from tests.commands import Ended, run
+from tests.parts import detected, parts
 from tests.past import Past, delivery_id
 from tests.postgres import Database
 
@@ -239,6 +244,38 @@ async def test_what_a_person_asked_for_is_no_discrepancy(database: Database) -> 
             failures=1,
             next_attempt_at=AT,
         )
+    assert [] == await found(database.url)
+
+
+async def test_first_and_last_moments_are_no_discrepancy(database: Database) -> None:
+    """Programs that know no time write the first; the message is that of its row all the same."""
+    async with parts(database) as one:
+        for moment in ("0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00"):
+            await one.connection.execute(
+                "insert into outbox (type, data, occurred_at)"
+                " values ('event.detected', $1, $2::text::timestamptz)",
+                detected(),
+                moment,
+            )
+        reader = OutboxReader(one.store.link("tail"), Lane.ALERT)
+        page = await reader.read(Position.after(BEGINNING), AT.date(), 10)
+        messages = [
+            MessageRow(
+                day=row.day,
+                outbox_id=row.id,
+                type=row.type,
+                occurred_at=row.occurred_at,
+                recorded_at=row.recorded_at,
+                body=b"{}",
+                test=False,
+                webhook_ids=[],
+                claimed=[],
+            )
+            for row in page.rows
+        ]
+        assert 2 == len(messages)
+        position = page.position_after(2)
+        await one.ledger().fan_out(Lane.ALERT, 1, messages, position, one.system_id, page.day)
     assert [] == await found(database.url)
 
 

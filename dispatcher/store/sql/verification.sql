@@ -17,9 +17,10 @@ select d.day, d.outbox_id, d.webhook_id, d.lane, m.lane as message_lane, m.batch
  order by d.day, d.outbox_id, d.webhook_id, e.attempt_no, e.step;
 
 -- verify_messages: since day $1, messages that are not what their row of the outbox says, or went to others than they say
+-- The driver writes the first and the last moment that Python knows as infinities.
 select m.day, m.outbox_id, m.fan_out, sent.deliveries, o.id is null as no_row,
        o.type is distinct from m.type or o.lane is distinct from m.lane
-       or o.occurred_at is distinct from m.occurred_at as another_row
+       or o.occurred_at <> m.occurred_at and isfinite(m.occurred_at) as another_row
   from message m
   left join outbox o on o.day = m.day and o.id = m.outbox_id
   left join (
@@ -27,7 +28,8 @@ select m.day, m.outbox_id, m.fan_out, sent.deliveries, o.id is null as no_row,
      where d.day >= $1 and d.recovery_id is null group by 1, 2
   ) sent on sent.day = m.day and sent.outbox_id = m.outbox_id
  where m.day >= $1
-   and (o.id is null or o.type <> m.type or o.lane <> m.lane or o.occurred_at <> m.occurred_at
+   and (o.id is null or o.type <> m.type or o.lane <> m.lane
+        or o.occurred_at <> m.occurred_at and isfinite(m.occurred_at)
         or m.fan_out <> coalesce(sent.deliveries, 0))
  order by m.day, m.outbox_id;
 
