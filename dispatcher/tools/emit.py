@@ -75,7 +75,12 @@ async def emit(
         if form == "rows":
             rows = read_rows(readable, defaults)
         else:
-            rows = _quakes(_READERS[form](b"".join(readable)), source, defaults, known, tally)
+            document = b"".join(readable)
+            if not document.strip():  # FDSN's 204, or a command before this one that failed
+                raise OperatorError(
+                    f"{source}: is empty: the source had nothing to tell, or could not be asked"
+                )
+            rows = _quakes(_READERS[form](document), source, defaults, known, tally)
         async with database_url(config) as url, open_producer(url, config.database) as producer:
             tally = await insert(producer, rows, f"{source}, {unit}", tally)
     if known is not None and not (atomic and tally.refused):

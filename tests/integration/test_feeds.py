@@ -134,6 +134,8 @@ async def test_quakeml(database: Database, name: str, expected: dict[str, Any], 
 @pytest.mark.parametrize(
     ("arguments", "document", "words"),
     [
+        (["--format", "quakeml"], "", "is empty: the source had nothing to tell, or could not be asked"),
+        (["--format", "geojson"], "\n", "is empty: the source had nothing to tell, or could not be asked"),
         (["--format", "quakeml"], "<html/>", "expected QuakeML, got <html>"),
         (["--format", "quakeml"], "<quakeml>", "expected QuakeML: "),
         (["--format", "quakeml"], '<!DOCTYPE a [<!ENTITY b "c">]><quakeml/>', "no document type definition"),
