@@ -92,9 +92,9 @@ select o.type, o.occurred_at, o.recorded_at, o.test,
   left join delivery d on d.day = o.day and d.outbox_id = o.id and d.webhook_id = $3
  where o.day = $1 and o.id = $2 and (o.target_webhook_id = $3 or d.webhook_id is not null);
 
--- delivery_facts: everything that happened to a delivery, in order
-select attempt_no, kind, state, trigger, recorded_at, started_at, duration_ms, status_code, error_class,
-       error_message, next_attempt_at, reason, actor, address, request_headers, response_headers, response_body,
+-- delivery_facts: everything that happened to a delivery, in order; a real is read by its text, lest 7.572 be 7.572000026
+select attempt_no, kind, state, trigger, recorded_at, started_at, duration_ms::text::float8 as duration_ms,
+       status_code, error_class, error_message, next_attempt_at, reason, actor, address, request_headers, response_headers, response_body,
        response_truncated, timings
   from delivery_event
  where day = $1 and outbox_id = $2 and webhook_id = $3
