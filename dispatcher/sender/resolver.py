@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dispatcher.core.addresses import Address
 
 Lookup: TypeAlias = Callable[[str], Iterable[str]]
+_MAX_OF_A_FAMILY: Final = 8  # addresses of a name: an answer may have thousands, each to be connected to
+
 _Kept = TypeVar("_Kept")
 _Answer: TypeAlias = "tuple[Address, ...] | OSError | UnicodeError"
 
@@ -34,6 +36,17 @@ _Answer: TypeAlias = "tuple[Address, ...] | OSError | UnicodeError"
 def getaddrinfo(host: str) -> list[str]:
     """Ask the system for every address of a name, the preferred first; raises `OSError`, `UnicodeError`."""
     return [str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+
+
+def _some(addresses: Iterable[Address]) -> tuple[Address, ...]:
+    """Give the first of each family, in the order given."""
+    left = {4: _MAX_OF_A_FAMILY, 6: _MAX_OF_A_FAMILY}
+    some = []
+    for address in addresses:
+        if left[address.version]:
+            left[address.version] -= 1
+            some.append(address)
+    return tuple(some)
 
 
 class _Pending:
@@ -130,7 +143,7 @@ class Resolver:
     def _run(self, host: str) -> None:
         answer: _Answer
         try:
-            answer = tuple(dict.fromkeys(ip_address(text) for text in self._lookup(host)))
+            answer = _some(dict.fromkeys(ip_address(text) for text in self._lookup(host)))
         except (OSError, UnicodeError) as error:
             answer = error
         with suppress(RuntimeError):  # the loop may have ended before the name's servers answered

@@ -283,6 +283,16 @@ async def test_want_of_threads_is_told_to_all_who_wait() -> None:
         assert await resolver.resolve("host1.test")
 
 
+async def test_addresses_of_a_name_are_few() -> None:
+    """The first of each family, in their order: each of thousands would be connected to, for one attempt."""
+    many = [
+        *(f"2001:db8::{number:x}" for number in range(1, 1001)),
+        *(f"192.0.2.{number}" for number in range(9)),
+    ]
+    found = [str(address) for address in await Resolver(lambda _: many).resolve("many.test")]
+    assert [*many[:8], *many[1000:1008]] == found
+
+
 async def test_failed_lookup_is_asked_again() -> None:
     """A failure is not kept."""
     answers = iter([[], ["127.0.0.1"]])
