@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dispatcher.sender.endpoint import Endpoint
     from dispatcher.sender.resolver import Resolver
 
+_STOPPED_S: Final = 1.0  # timers that are so late say that what arrived was not looked at
 _MAX_JUDGEMENTS: Final = 4096  # of addresses, remembered
 
 
@@ -58,6 +59,11 @@ class Connector:
             if not addresses and self._resolver.is_queued(endpoint.target.host):
                 message += ", nor looked up: too many other names are"
                 raise SendError(ErrorClass.DNS, message, own_fault=True) from None
+            if time.monotonic() - started > self._connect_timeout_s + _STOPPED_S:
+                message += ", in which this process was stopped or too busy"
+                raise SendError(
+                    ErrorClass.CONNECT_TIMEOUT, message, _first(addresses), own_fault=True
+                ) from None
             if stage.own_fault:
                 raise SendError(ErrorClass.PROXY, message, own_fault=True) from None
             raise SendError(ErrorClass.CONNECT_TIMEOUT, message, _first(addresses)) from None

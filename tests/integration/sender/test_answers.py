@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import msgspec
 import pytest
@@ -205,6 +206,23 @@ async def test_unreachable() -> None:
         outcome = await sender.send(message("http://255.255.255.255/"))
     assert isinstance(outcome, NoAnswer)
     assert outcome.error is ErrorClass.UNREACHABLE
+
+
+async def test_connect_timeout_of_a_process_that_was_stopped() -> None:
+    """Whatever had arrived meanwhile was not looked at: a fault of our own, and no attempt is used up."""
+    config = msgspec.structs.replace(LOCAL, connect_timeout_s=0.3)
+    async with (
+        Receiver(on_connect=hang()) as receiver,
+        HttpSender(config) as sender,
+        asyncio.TaskGroup() as tasks,
+    ):
+        sending = tasks.create_task(sender.send(message(f"https://127.0.0.1:{receiver.port}/")))
+        await receiver.wait_until(lambda: receiver.open == 1)
+        time.sleep(1.5)  # noqa: ASYNC251 - as if the machine had stood still
+        outcome = await sending
+    assert isinstance(outcome, NoAnswer)
+    assert (ErrorClass.CONNECT_TIMEOUT, True) == (outcome.error, outcome.own_fault)
+    assert "this process was stopped" in outcome.message
 
 
 async def test_connect_timeout() -> None:
