@@ -30,6 +30,7 @@ class Telling(msgspec.Struct, frozen=True):
     outbox_id: OutboxId
     type: str
     data: Mapping[str, Any]
+    revisions: int = 1  # that it stands for, where it is one
 
 
 def follows(event_type: str, event_id: str | None) -> bool:
@@ -65,7 +66,20 @@ def fold(tellings: Sequence[Telling]) -> tuple[dict[str, Any], int]:
     for one in tellings:
         if one.type in {DETECTED, UPDATED}:
             folded = _after(folded, one)
-    return folded, sum(one.type == UPDATED for one in tellings)
+    return folded, sum(one.revisions for one in tellings if one.type == UPDATED)
+
+
+def shortened(tellings: Sequence[Telling], latest: int) -> Sequence[Telling]:
+    """Give the first telling and the latest ones, with what lies between them as one revision."""
+    middle = tellings[1:-latest]
+    if len(middle) < 2:
+        return tellings
+    parameters, revisions = fold(middle)
+    return [
+        tellings[0],
+        Telling(middle[-1].outbox_id, UPDATED, parameters, revisions),
+        *tellings[-latest:],
+    ]
 
 
 def with_parameters(data_text: str, tellings: Sequence[Telling]) -> str:

@@ -6,29 +6,72 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+import asyncpg
+
 from dispatcher.core.body import build_body
 from dispatcher.core.ids import OutboxId
 from dispatcher.core.parameters import Parameters, parse_data, read_parameters
-from dispatcher.core.revisions import DETECTED, UPDATED, Telling, follows, states_of, with_parameters
+from dispatcher.core.revisions import (
+    DETECTED,
+    UPDATED,
+    Telling,
+    follows,
+    shortened,
+    states_of,
+    with_parameters,
+)
 from dispatcher.store.transaction import Statements
 
-# Of an event that was told of more often, the first telling and this many of the latest are looked at.
+# Of an event that was told of more often, the first telling and so many of the latest are looked at singly.
 _LATEST: Final = 200
 
 Tellings = Mapping[str, Sequence[Telling]]  # by event id, in the order of outbox ids
 
 
 async def tellings(statements: Statements, wanted: Iterable[tuple[str, OutboxId]]) -> Tellings:
-    """Give what was told of events up to an outbox id each, with one query; tests are left out."""
-    bounds: dict[str, OutboxId] = {}
+    """Give what was told of events up to an outbox id each; tests are left out.
+
+    With one query, but where an event was told of very often.
+    """
+    bounds: dict[str, list[OutboxId]] = {}
     for event_id, outbox_id in wanted:
-        bounds[event_id] = max(outbox_id, bounds.get(event_id, outbox_id))
+        bounds.setdefault(event_id, []).append(outbox_id)
+    if not bounds:
+        return {}
+    found = await _latest(statements, {event_id: max(ids) for event_id, ids in bounds.items()})
+    if long := {event_id: bounds[event_id] for event_id, told in found.items() if len(told) > _LATEST}:
+        found.update(await _of_very_many(statements, long))
+    return found
+
+
+async def _latest(statements: Statements, until: Mapping[str, OutboxId]) -> dict[str, list[Telling]]:
+    rows = await statements.fetch("tellings", list(until), list(until.values()), _LATEST)
+    return _by_event(rows)
+
+
+async def _of_very_many(
+    statements: Statements, bounds: Mapping[str, Sequence[OutboxId]]
+) -> dict[str, list[Telling]]:
+    """Give the first telling, the latest up to the earliest id, and all up to the last.
+
+    What lies between the first and the latest comes as one revision.
+    """
+    found = await _latest(statements, {event_id: min(ids) for event_id, ids in bounds.items()})
+    if long := {event_id: told for event_id, told in found.items() if len(told) > _LATEST}:
+        ends = [[told[place].outbox_id for told in long.values()] for place in (0, 1)]
+        for row in await statements.fetch("skipped_tellings", list(long), *ends):
+            data = parse_data(row["data_text"])
+            found[row["event_id"]].insert(1, Telling(row["id"], UPDATED, data, row["revisions"]))
+    spans = [[end(ids) for ids in bounds.values()] for end in (min, max)]
+    later = _by_event(await statements.fetch("later_tellings", list(bounds), *spans))
+    return {event_id: found.get(event_id, []) + later.get(event_id, []) for event_id in bounds}
+
+
+def _by_event(rows: Iterable[asyncpg.Record]) -> dict[str, list[Telling]]:
     found: dict[str, list[Telling]] = {}
-    if bounds:
-        rows = await statements.fetch("tellings", list(bounds), list(bounds.values()), _LATEST)
-        for row in rows:
-            told = Telling(row["id"], row["type"], parse_data(row["data_text"]))
-            found.setdefault(row["event_id"], []).append(told)
+    for row in rows:
+        told = Telling(row["id"], row["type"], parse_data(row["data_text"]))
+        found.setdefault(row["event_id"], []).append(told)
     return found
 
 
@@ -63,4 +106,4 @@ def event_states(
     earlier = [one for one in told.get(event_id, ()) if one.outbox_id < outbox_id]
     if earlier or event_type == UPDATED:
         declared |= fields.get(DETECTED, frozenset())
-    return states_of(Telling(outbox_id, event_type, data), earlier, declared)
+    return states_of(Telling(outbox_id, event_type, data), shortened(earlier, _LATEST), declared)

@@ -143,6 +143,36 @@ select t.event_id, t.id, t.type, t.data_text
       order by o.id desc limit $3)) t
  order by t.event_id, t.id;
 
+-- later_tellings: of each event $1, what was told after the row $2 and up to the row $3
+select t.event_id, t.id, t.type, t.data_text
+  from unnest($1::text[], $2::bigint[], $3::bigint[]) as wanted (event_id, after, until)
+ cross join lateral (
+    select o.event_id, o.id, o.type, o.data::text as data_text from outbox o
+     where o.event_id = wanted.event_id and o.id > wanted.after and o.id <= wanted.until and not o.test
+     order by o.id offset 0) t
+ order by t.event_id, t.id;
+
+-- skipped_tellings: of each event $1, what was told between the rows $2 and $3, as one revision; and how many it stands for
+select wanted.event_id, t.id, t.revisions, t.data_text
+  from unnest($1::text[], $2::bigint[], $3::bigint[]) as wanted (event_id, first, latest)
+ cross join lateral (
+    with told as materialized (
+        select o.id, o.type, outbox_readable(o.data::text) as data from outbox o
+         where o.event_id = wanted.event_id and o.id > wanted.first and o.id < wanted.latest and not o.test
+           and o.type in ('event.detected', 'event.updated')
+    ), stated as (
+        select told.id, 1 as place, s.key, s.value from told, jsonb_each(told.data - 'changes') s
+        union all
+        select told.id, 2, c.key, case when jsonb_typeof(c.value) = 'object' then c.value -> 'new' else c.value end
+          from told, jsonb_each(case when told.type = 'event.updated' and jsonb_typeof(told.data -> 'changes') = 'object'
+                                     then told.data -> 'changes' end) c
+         where jsonb_typeof(c.value) <> 'object' or c.value ? 'new'
+    )
+    select (select max(id) from told) as id,
+           (select count(*) from told where type = 'event.updated') as revisions,
+           (select jsonb_object_agg(key, value order by id, place) from stated)::text as data_text) t
+ where t.id is not null;
+
 -- unrouted_before: whether an event of $1 has a row before the row $2, in a lane before $3, that was not fanned out yet
 -- Of very many such rows the latest are looked at.
 select exists (
