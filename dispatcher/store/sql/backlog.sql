@@ -99,7 +99,9 @@ select e.day, e.outbox_id, e.webhook_id, m.type, m.body, m.recorded_at, o.test, 
   join outbox o on o.day = e.day and o.id = e.outbox_id
  where w.id % $1::integer = $2
    and (w.ordering = 'strict'
-        or e.kind = 'postponed' and (w.settle_s is not null or w.updated_at > statement_timestamp() - interval '2 days'))
+        or e.kind = 'postponed' and (
+            w.settle_s is not null
+            or w.updated_at > w.created_at and w.updated_at > statement_timestamp() - interval '2 days'))
    and w.active and w.deleted_at is null and e.state = 'pending'
    and coalesce(e.trigger, 'first') not in ('recover', 'manual')  -- these stand in no line of what is new
    and not exists (
