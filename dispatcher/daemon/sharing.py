@@ -59,6 +59,7 @@ class Sharing:
         self._held: dict[int, _Held] = {}
         self._others = False  # there is another process to take what we give
         self._standing_by = False
+        self._ending = False
         self._looked_at = time.monotonic()
         self._expired: DrainExpired | None = None
         self._wake = asyncio.Event()
@@ -84,6 +85,7 @@ class Sharing:
                 if self._count > 1 or not self._held:
                     await self._outage.patiently_until(stop, "sharing", partial(self._step, group))
                 await self._rest()
+            self._ending = True
             for held in self._held.values():
                 if self._others:
                     held.run.hurry(_PATIENCE_S)
@@ -177,7 +179,8 @@ class Sharing:
             log.warning("lead lost", reason=str(lost))
         except DrainExpired as expired:
             log.warning("drain expired", reason=str(expired))
-            self._expired = expired
+            if self._ending:
+                self._expired = expired
         finally:
             del self._held[number]
             self._divide()
