@@ -30,7 +30,7 @@ async def create_organization(
     """Make an organization and print its id; raises `OperatorError` where the name is taken."""
     if not name.strip():
         raise OperatorError("NAME: expected a name that is not empty")
-    async with open_database(config) as database:
+    async with open_database(config, make=True) as database:
         organization = await accounts.create_organization(database, name, network_ids=network_ids)
     if organization is None:
         raise OperatorError(f"there is an organization {name!r} already")
@@ -62,7 +62,7 @@ async def create_key(
     expires_at = None
     if expires_in_days is not None:
         expires_at = dt.datetime.now(dt.UTC) + dt.timedelta(days=expires_in_days)
-    async with open_database(config) as database:
+    async with open_database(config, make=True) as database:
         new = await accounts.create_key(
             database, organization, scopes=scopes, name=name, expires_at=expires_at
         )
@@ -132,7 +132,7 @@ async def add_event_type(
     """Register an event type; `fields` as `name:kind`, `sample` as JSON or the path of a file of it."""
     wanted = _fields(fields)
     example = None if sample is None else _sample(sample)
-    async with open_database(config) as database:
+    async with open_database(config, make=True) as database:
         added = await event_types.add(
             database,
             name,

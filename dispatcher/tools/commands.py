@@ -24,7 +24,7 @@ async def _migrate(config: Config, parsed: argparse.Namespace) -> int:
     from dispatcher.tools.session import database_url
     from dispatcher.tools.terminal import result
 
-    async with database_url(config, complete=False) as url:
+    async with database_url(config, complete=False, make=True) as url:
         done = await migrate(url, config.database)
     words = [f"applied {name}" for name in done.applied]
     words.append("the schema was created" if done.created else "the schema is complete")

@@ -166,8 +166,23 @@ async def test_without_a_url_a_command_runs_its_own_server(config_file: Path) ->
     """Without database.url the embedded server runs for the command, with the schema."""
     first = await run("migrate", "--config", str(config_file))
     assert (0, "the schema was created\n") == (first.status, first.out), first.err
+    assert "an embedded PostgreSQL is made in " in first.err
     created = await run("--config", str(config_file), "key", "create")
     assert (0, 1) == (created.status, len(created.lines)), created.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["emit", "event.detected"], ["rebase", "--yes"], ["doctor"], ["status"]]
+)
+async def test_no_database_is_made_to_be_looked_at_or_emitted_into(
+    config_file: Path, arguments: list[str]
+) -> None:
+    """A configuration that was not named is told: an alert would be in a database that nobody reads."""
+    ended = await run(*arguments, "--config", str(config_file), stdin="{}")
+    assert 2 == ended.status
+    assert "there is no embedded PostgreSQL in " in ended.err
+    assert "DISPATCHER_DATABASE__URL" in ended.err
+    assert not (config_file.parent / "data").exists()
 
 
 async def test_a_producers_login_may_only_insert(database: Database) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dispatcher.store.embedded.binaries import Binaries, find_binaries
 from dispatcher.store.embedded.borrowing import borrow
 from dispatcher.store.embedded.errors import EmbeddedError, InUseError
+from dispatcher.store.embedded.home import has_home
 from dispatcher.store.embedded.server import EmbeddedServer
 
-__all__ = ["Binaries", "EmbeddedError", "EmbeddedServer", "InUseError", "borrow", "find_binaries"]
+__all__ = ["Binaries", "EmbeddedError", "EmbeddedServer", "InUseError", "borrow", "find_binaries", "has_home"]

@@ -41,7 +41,7 @@ async def borrow(
 
 async def _reach(home: Home, server: EmbeddedServer, wait_s: float) -> str:
     """Return the URL of the daemon's server or, once nobody owns the directory, of `server`, started."""
-    lock = OwnerLock(home.path / "lock")
+    lock = OwnerLock(home.lock)
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
         try:

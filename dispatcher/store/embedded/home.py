@@ -22,6 +22,7 @@ from dispatcher.store.embedded.identity import Identity, server_identity
 
 STATE_DIR: Final = Path("/var/lib/grillo-dispatcher")
 CLUSTER: Final = "postgresql"
+LOCK: Final = "lock"
 ADDRESS: Final = "127.0.0.1"
 USER: Final = "grillo"
 DATABASE: Final = "grillo"
@@ -39,6 +40,11 @@ class Home:
     def cluster(self) -> Path:
         """PostgreSQL's own data directory."""
         return self.path / CLUSTER
+
+    @property
+    def lock(self) -> Path:
+        """What its owner holds; there before the cluster is."""
+        return self.path / LOCK
 
     @property
     def pgpass(self) -> Path:
@@ -75,6 +81,15 @@ class Home:
         if port != kept:
             write_private(self.path / "port", f"{port}\n")
         return port
+
+
+def has_home(data_dir: Path) -> bool:
+    """Say whether a cluster of `data_dir` was made, or is being made by somebody; makes nothing itself."""
+    path = data_dir.expanduser().resolve()
+    pointer = path / "moved-to"
+    if pointer.exists():
+        path = Path(pointer.read_text().strip())
+    return (path / CLUSTER).exists() or (path / LOCK).exists()
 
 
 def find_home(data_dir: Path) -> Home:

@@ -86,7 +86,7 @@ class EmbeddedServer:
 
     async def _start(self) -> str:
         home = self._home = await asyncio.to_thread(find_home, self._data_dir)
-        lock = OwnerLock(home.path / "lock")
+        lock = OwnerLock(home.lock)
         await lock.take(self._role, self._lock_wait_s, self._log)
         self._held.callback(lock.release)
         output = self._held.enter_context(Output(home.path / "postgres.log"))
