@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dispatcher.config import Config
+
+_STARTING_S: Final = 5.0
+_LOOK_EVERY_S: Final = 0.1
 
 
 @asynccontextmanager
@@ -36,15 +39,15 @@ async def database_url(config: Config, *, complete: bool = True, make: bool = Fa
         if config.database.url:
             yield config.database.url
             return
-        where, made = await asyncio.to_thread(_embedded, config)
-        if not made:
-            if not make:
-                raise OperatorError(
-                    f"database.url is not set, and there is no embedded PostgreSQL in {where}:"
-                    " name the configuration with --config or $DISPATCHER_CONFIG, or the database with"
-                    " $DISPATCHER_DATABASE__URL (`dispatcher serve` makes an embedded one)"
-                )
+        where = await asyncio.to_thread(_data_dir, config)
+        if make and not has_home(where):
             complain(f"dispatcher: database.url is not set: an embedded PostgreSQL is made in {where}")
+        elif not await _is_there(where):
+            raise OperatorError(
+                f"database.url is not set, and there is no embedded PostgreSQL in {where}:"
+                " name the configuration with --config or $DISPATCHER_CONFIG, or the database with"
+                " $DISPATCHER_DATABASE__URL (`dispatcher serve` makes an embedded one)"
+            )
         given = config.database
         log = structlog.get_logger()
         async with borrow(where, bin_dir=given.bin_dir, port=given.port, log=log) as url:
@@ -53,10 +56,18 @@ async def database_url(config: Config, *, complete: bool = True, make: bool = Fa
             yield url
 
 
-def _embedded(config: Config) -> tuple[Path, bool]:
-    """Give where the embedded server lives, and whether it was made."""
-    where = Path(config.data_dir).expanduser().resolve()
-    return where, has_home(where)
+def _data_dir(config: Config) -> Path:
+    return Path(config.data_dir).expanduser().resolve()
+
+
+async def _is_there(data_dir: Path) -> bool:
+    """Say whether there is an embedded server; a daemon that starts at this moment makes it soon."""
+    deadline = asyncio.get_running_loop().time() + _STARTING_S
+    while not has_home(data_dir):
+        if asyncio.get_running_loop().time() >= deadline:
+            return False
+        await asyncio.sleep(_LOOK_EVERY_S)
+    return True
 
 
 @asynccontextmanager

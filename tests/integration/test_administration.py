@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -171,18 +172,25 @@ async def test_without_a_url_a_command_runs_its_own_server(config_file: Path) ->
     assert (0, 1) == (created.status, len(created.lines)), created.err
 
 
-@pytest.mark.parametrize(
-    "arguments", [["emit", "event.detected"], ["rebase", "--yes"], ["doctor"], ["status"]]
-)
-async def test_no_database_is_made_to_be_looked_at_or_emitted_into(
-    config_file: Path, arguments: list[str]
-) -> None:
+async def test_no_database_is_made_to_be_looked_at_or_emitted_into(config_file: Path) -> None:
     """A configuration that was not named is told: an alert would be in a database that nobody reads."""
-    ended = await run(*arguments, "--config", str(config_file), stdin="{}")
-    assert 2 == ended.status
-    assert "there is no embedded PostgreSQL in " in ended.err
-    assert "DISPATCHER_DATABASE__URL" in ended.err
+    commands = ("emit", "event.detected"), ("rebase", "--yes"), ("doctor",), ("status",)
+    async with asyncio.TaskGroup() as group:  # each looks for a while whether somebody makes one
+        asked = [group.create_task(run(*one, "--config", str(config_file), stdin="{}")) for one in commands]
+    for ended in map(asyncio.Task.result, asked):
+        assert 2 == ended.status
+        assert "there is no embedded PostgreSQL in " in ended.err
+        assert "DISPATCHER_DATABASE__URL" in ended.err
     assert not (config_file.parent / "data").exists()
+
+
+async def test_a_daemon_that_starts_at_this_moment_is_waited_for(config_file: Path) -> None:
+    """Whoever starts it and asks for something at once has its database."""
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(run("status", "--config", str(config_file)))
+        group.create_task(run("migrate", "--config", str(config_file)))
+    assert "there is no embedded PostgreSQL in " not in asked.result().err
+    assert 2 != asked.result().status
 
 
 async def test_a_producers_login_may_only_insert(database: Database) -> None:
