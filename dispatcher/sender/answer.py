@@ -145,7 +145,8 @@ class AnswerReader:
         fields = [(name.lower(), value) for name, value in self.headers]
         codings = [value for name, value in fields if name == b"transfer-encoding"]
         if codings:
-            return codings[-1].rpartition(b",")[2].strip(b" \t").lower() == b"chunked"
+            # As llhttp takes it: a tab is part of the name, and then the body ends with the connection.
+            return codings[-1].rpartition(b",")[2].strip(b" ").lower() == b"chunked"
         return any(name == b"content-length" for name, _ in fields)
 
     # What follows is called by llhttp. An exception ends its work on what was fed.
