@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
+from functools import partial
 from typing import Final
 
 import structlog
@@ -168,8 +169,8 @@ class Attempts:
             if self._workers > _FEW:
                 await asyncio.sleep(0)  # in step
             clock_ns = time.perf_counter_ns()
-            # The lease is asked once more as the request leaves: a process that was frozen wakes up anywhere.
-            outcome = await self._sender.send(message, self._lease.may_send)
+            # Asked as it leaves: a process that was frozen wakes up anywhere, and a connect takes seconds.
+            outcome = await self._sender.send(message, partial(self._may_leave, webhook))
         except asyncio.CancelledError:
             if not self._is_cut_off(task):
                 raise  # the run itself ends
@@ -178,7 +179,7 @@ class Attempts:
             self._sending.discard(task)
             self._cut.discard(task)
         if outcome is None:
-            await self._interrupted(pending, self._why_cut, dt.timedelta())
+            await self._interrupted(pending, self._why_not_sent(webhook), dt.timedelta())
             return
         duration_us = (time.perf_counter_ns() - clock_ns) // 1000
         if self._traces is not None:
@@ -208,6 +209,14 @@ class Attempts:
         if verdict.state is State.PENDING:
             fact = await self._unless_stopped(fact, pending)
         await self._recorder.put(fact, pending)
+
+    def _may_leave(self, webhook: Webhook) -> bool:
+        """Say whether a request may go: we lead, and its webhook is what it was when that was signed."""
+        return self._lease.may_send() and self._registry.webhooks.get(webhook.id) is webhook
+
+    def _why_not_sent(self, webhook: Webhook) -> str:
+        changed = self._registry.webhooks.get(webhook.id) is not webhook
+        return "the webhook was changed" if changed else self._why_cut
 
     async def _unless_closed(
         self, pending: Pending, webhook: Webhook | None, now: dt.datetime

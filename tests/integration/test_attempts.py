@@ -89,6 +89,40 @@ async def test_what_is_cut_off_twice_has_its_fact(database: Database) -> None:
         assert 0 == one.lanes.in_flight
 
 
+async def test_what_was_signed_for_another_secret_does_not_leave(database: Database) -> None:
+    """A webhook was changed while its connection was being made: what follows is made for what it is now."""
+    asked, may_go = asyncio.Event(), asyncio.Event()
+    sent = bytearray()
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await may_go.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            sent.extend(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
+        proxy_url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        async with (
+            parts(database, proxy_url=proxy_url) as one,
+            working(one, "http://127.0.0.1:9/", Lane.ALERT) as (attempts, recorder, key),
+        ):
+            attempts.pump()
+            await asked.wait()
+            await one.connection.execute("update webhook set description = 'rotated'")
+            await one.shared.registry.refresh()
+            attempts.close()
+            may_go.set()
+            await attempts.landed()
+            await recorder.drained()
+            assert [(1, Kind.INTERRUPTED, "pending")] == await one.facts(key)
+            reason = await one.connection.fetchval("select reason from delivery_event")
+            assert "the webhook was changed" == reason
+    assert not sent
+
+
 async def test_who_gives_way_goes_on_by_himself(database: Database) -> None:
     """The alert does not come, and nobody gives the way back: what waits leaves all the same."""
     async with (
