@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from dispatcher.dashboard import words
 from dispatcher.store import attempts, webhooks
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def show(visit: Visit) -> web.Response:
     recent = await attempts.recent(context.database, [row.id for row in rows])
     return visit.page(
         "list.html",
-        rows=[(row, row.health.state(active=row.active), recent.get(row.id, ())) for row in rows],
+        rows=[(row, words.state_of(row), recent.get(row.id, ())) for row in rows],
         total=total,
         page=page,
         pages=-(-total // _PER_PAGE),

@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.core.webhook import shown_headers
-from dispatcher.dashboard import acting, clipping, finding
+from dispatcher.dashboard import acting, clipping, finding, words
 from dispatcher.dashboard.charts import Charts
 from dispatcher.dashboard.delivering import rows
 from dispatcher.dashboard.maps import Map
@@ -41,7 +41,7 @@ async def show(visit: Visit) -> web.Response:
     return visit.page(
         "webhook.html",
         webhook=webhook,
-        state=webhook.health.state(active=webhook.active),
+        state=words.state_of(webhook),
         headers=shown_headers(webhook.headers),
         charts=Charts(statistics, visit.speech),
         span=span,

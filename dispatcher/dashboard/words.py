@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dispatcher.dashboard.language import Speech
+    from dispatcher.store.webhooks import Webhook
 
 STATES: Final[Mapping[str, str]] = {
     "healthy": _("Healthy"),
     "failing": _("Failing"),
     "disabled": _("Paused"),
+    "deactivated": _("Deactivated"),
     "idle": _("Waiting for its first event"),
     "pending": _("Pending"),
     "delivered": _("Delivered"),
@@ -189,6 +191,12 @@ _STATUSES: Final[Mapping[int, Failure]] = {
         _("Answer 200 at once and do the work afterwards, in a queue if need be."),
     ),
 }
+
+
+def state_of(webhook: Webhook) -> str:
+    """Give a webhook's state; one that the dispatcher gave up on is told from one that somebody paused."""
+    given_up = not webhook.active and webhook.disabled_reason is not None
+    return "deactivated" if given_up else webhook.health.state(active=webhook.active)
 
 
 def failure(speech: Speech, status: int | None, error_class: str | None) -> Failure | None:

@@ -272,6 +272,18 @@ async def test_reasons_states_and_times_are_said_in_french(visitor: Visitor, dat
     assert "ont pris 1,5 ms (médiane)" in page.words
 
 
+async def test_who_gave_up_on_a_webhook_is_told(visitor: Visitor, database: Database) -> None:
+    """One that the dispatcher deactivated needs somebody; one that is paused has somebody who knows."""
+    webhook_id = await visitor.new_webhook()
+    change = "update webhook set active = false, disabled_reason = $2 where public_id = $1"
+    connection = await database.connect()
+    for reason, state in ((None, "Paused"), (GONE, "Deactivated")):
+        await connection.execute(change, webhook_id, reason)
+        for path in (BASE, f"{BASE}/{webhook_id}"):
+            assert f">{state}</span>" in (await visitor.get(path)).text
+    await connection.close()
+
+
 async def test_the_map_shows_earthquakes_behind_a_storm_of_sensors(
     visitor: Visitor, database: Database
 ) -> None:
