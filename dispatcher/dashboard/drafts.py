@@ -122,6 +122,13 @@ async def read(visit: Visit, present: Webhook | None) -> Draft:
     return Draft(texts, events, {}, fields, secret)
 
 
+def is_shown(fields: WebhookFields, webhook: Webhook) -> bool:
+    """Say whether a webhook is what a form says already."""
+    shown = {name: getattr(webhook, name) for name in FIELDS}
+    typed = {name: getattr(fields, name) for name in FIELDS}
+    return {**typed, "headers": unhidden_headers(fields.headers, webhook.headers)} == shown
+
+
 def _headers(text: str) -> tuple[dict[str, str], list[str]]:
     """Read headers, one on each line."""
     headers: dict[str, str] = {}

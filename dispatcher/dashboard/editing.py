@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dispatcher.core.webhook import patterns
 from dispatcher.dashboard import acting, finding, manners
-from dispatcher.dashboard.drafts import FIELDS, Draft, blank, of_webhook, read
+from dispatcher.dashboard.drafts import FIELDS, Draft, blank, is_shown, of_webhook, read
 from dispatcher.dashboard.visit import BASE
 from dispatcher.store import accounts, drills, event_types, webhooks
 from dispatcher.store.vault import new_secret
@@ -72,7 +72,11 @@ async def update(visit: Visit) -> web.Response:
         return visit.not_found()
     draft = await read(visit, webhook)
     if draft.fields is None:
-        return await _form(visit, draft, webhook, status=422)
+        return await _form(visit, draft, webhook, status=422, seen=visit.field("seen"))
+    if visit.field("seen") not in {"", _version(webhook)}:
+        if is_shown(draft.fields, webhook):
+            return visit.go(f"{BASE}/{webhook.public_id}")  # it was sent twice
+        return await _form(visit, draft, webhook, status=409, overtaken=True)
     # What the form does not show stays as it is: `active` has buttons of its own, the rest is the API's.
     changes = {name: getattr(draft.fields, name) for name in FIELDS}
     changed = await webhooks.change(
@@ -88,8 +92,15 @@ async def update(visit: Visit) -> web.Response:
 
 
 async def _form(
-    visit: Visit, draft: Draft, webhook: webhooks.Webhook | None, status: int = 200
+    visit: Visit,
+    draft: Draft,
+    webhook: webhooks.Webhook | None,
+    status: int = 200,
+    *,
+    seen: str | None = None,
+    overtaken: bool = False,
 ) -> web.Response:
+    """Show the form; `seen`: which version of the webhook it was opened for, where not the present one."""
     database = visit.context.database
     types = await event_types.all_of_them(database)
     owned = await accounts.owned_networks(database, visit.key.organization_id)
@@ -104,9 +115,15 @@ async def _form(
         status,
         draft=draft,
         webhook=webhook,
+        seen=_version(webhook) if webhook and seen is None else seen,
+        overtaken=overtaken,
         choices=choices,
         unknown=[name for name in draft.events if name not in dict(choices)],
         networks=sorted(owned - {"*"}),
         orderings=manners.ORDERINGS,
         require_https=visit.context.config.delivery.require_https,
     )
+
+
+def _version(webhook: webhooks.Webhook) -> str:
+    return webhook.updated_at.isoformat()

@@ -114,6 +114,24 @@ async def test_a_webhook_is_edited_paused_and_resumed(visitor: Visitor) -> None:
     assert "Somebody paused it" not in (await visitor.post(f"{path}/resume")).words
 
 
+async def test_what_somebody_else_changed_meanwhile_is_not_undone_unseen(visitor: Visitor) -> None:
+    """The form that was open before is shown again, and saved when it is sent once more."""
+    path = f"{BASE}/{await visitor.new_webhook()}"
+    seen = (await visitor.get(f"{path}/edit")).hidden["seen"]
+    mine = {"url": "https://mine.example/", "events": "event.detected"}
+    theirs = {"url": "https://theirs.example/", "events": "*", "headers": "Authorization: Bearer abc"}
+    for _ in range(2):  # the second one saves nothing: it was a double click
+        page = await visitor.post(f"{path}/edit", {**theirs, "seen": seen})
+        assert (200, True) == (page.status, page.url.endswith(path))
+    refused = await visitor.post(f"{path}/edit", {**mine, "url": "nowhere", "seen": seen})
+    again = await visitor.post(f"{path}/edit", {**mine, "seen": refused.hidden["seen"]})
+    assert (409, True) == (again.status, "Somebody else has changed this webhook" in again.words)
+    assert 'value="https://mine.example/"' in again.text
+    assert "https://theirs.example/" in (await visitor.get(path)).words
+    page = await visitor.post(f"{path}/edit", {**mine, "seen": again.hidden["seen"]})
+    assert (200, True) == (page.status, "https://mine.example/" in page.words)
+
+
 async def test_a_filter_is_kept_by_the_form(visitor: Visitor) -> None:
     """What was typed comes back in the form, and an edit that touches nothing changes nothing."""
     texts = {
@@ -195,7 +213,8 @@ async def test_names_and_numbers_of_the_api_are_kept_by_the_form(visitor: Visito
     async with visitor.session.get(f"{path}/{webhook_id}", headers=key) as response:
         shown = (await response.json())["data"]
     assert {**wanted, "description": "Changed"} == {name: shown[name] for name in (*wanted, "description")}
-    fields |= {"network_ids": "net_b", "station_codes": "", "lat": "20"}
+    seen = (await visitor.get(f"{BASE}/{webhook_id}/edit")).hidden["seen"]
+    fields |= {"network_ids": "net_b", "station_codes": "", "lat": "20", "seen": seen}
     await visitor.post(f"{BASE}/{webhook_id}/edit", fields)
     async with visitor.session.get(f"{path}/{webhook_id}", headers=key) as response:
         shown = (await response.json())["data"]
