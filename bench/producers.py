@@ -1,7 +1,7 @@
 """`python -m bench.producers`: where it goes what an INSERT costs a producer, without any dispatcher.
 
-PostgreSQL's CPU a row, with eight writers that commit each row, into tables each of which has more of the
-outbox than the one before; in turns, so that a machine that others share moves all of them.
+PostgreSQL's CPU a row, and the rate of eight writers that commit each row, into tables each of which has more
+of the outbox than the one before; in turns, so that a machine that others share moves all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 import uvloop
 
@@ -40,16 +40,24 @@ _STAGES: Final = {
 _SETTLED_S: Final = 0.3  # until sessions have ended
 
 
-async def _measure(producers: Producers, site: Site, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Give PostgreSQL's CPU a row in microseconds, by table and round."""
-    found: dict[str, list[float]] = {table: [] for table in _STAGES}
+class _Cost(NamedTuple):
+    """What one measurement gave."""
+
+    rate: float  # rows a second
+    cpu_us: float  # of PostgreSQL, a row
+
+
+async def _measure(producers: Producers, site: Site, rounds: int, seconds: float) -> dict[str, list[_Cost]]:
+    """Give what rows cost, by table and round."""
+    found: dict[str, list[_Cost]] = {table: [] for table in _STAGES}
     for number in range(rounds):
         for table in list(_STAGES) if number % 2 else list(reversed(_STAGES)):
             before = family_cpu_s(site.postmaster_pid)
             event_id = table in {"bench_shaped", "bench_triggered"}
-            _, count = await producers.insert(table, seconds, event_id=event_id)
+            rate, count = await producers.insert(table, seconds, event_id=event_id)
             await asyncio.sleep(_SETTLED_S)
-            found[table].append((family_cpu_s(site.postmaster_pid) - before) / count * 1e6)
+            cpu_s = family_cpu_s(site.postmaster_pid) - before
+            found[table].append(_Cost(rate, cpu_s / count * 1e6))
     return found
 
 
@@ -64,15 +72,19 @@ async def _bench(rounds: int, seconds: float) -> str:
             await site.producer.execute(_SHAPED.format(table=table))
         await site.producer.execute(_EMPTY_TRIGGER)
         found = await _measure(Producers(pgbench, site.database_url), site, rounds, seconds)
-    lines = ["| table | CPU a row | more than the one before | rounds |", "|---|---|---|---|"]
+    lines = ["| table | CPU a row | more than the one before | rounds | rate ÷ the first's | rounds |"]
+    lines.append("|---|---|---|---|---|---|")
     before: list[float] | None = None
+    bare = [cost.rate for cost in found["bench_bare"]]
     for table, name in _STAGES.items():
-        costs = found[table]
-        more = "" if before is None else f"{median(map(float.__sub__, costs, before)):.0f} µs"
+        cpu = [cost.cpu_us for cost in found[table]]
+        more = "" if before is None else f"{median(map(float.__sub__, cpu, before)):.0f} µs"
+        share = [cost.rate / beside for cost, beside in zip(found[table], bare, strict=True)]
         lines.append(
-            f"| {name} | {median(costs):.0f} µs | {more} | {min(costs):.0f} to {max(costs):.0f} µs |"
+            f"| {name} | {median(cpu):.0f} µs | {more} | {min(cpu):.0f} to {max(cpu):.0f} µs"
+            f" | {median(share):.2f} | {min(share):.2f} to {max(share):.2f} |"
         )
-        before = costs
+        before = cpu
     return "\n".join(lines)
 
 
