@@ -5,7 +5,7 @@ How this works. Events and sensor rows come at a steady rate for twenty healthy 
 own, and its arrival awaited, as in `latency.py`. The time is cut into slices; each has its latencies, the
 memory of the dispatcher, and the CPU for each attempt recorded. The first slices warm up; then the last third
 should be as the first third was. Retries come so much sooner than the guide's that all of them have set in by
-then: each costs more than a first attempt, and they would be taken for drift.
+then: what joins later would be taken for drift.
 """
 
 from __future__ import annotations
