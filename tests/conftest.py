@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    import asyncpg
+
 
 # A year of partitions would be most of what is copied for each test.
 _DROP_LATER_MONTHS: Final = """
@@ -97,3 +99,11 @@ def data_dir() -> Iterator[Path]:
     """Name a data_dir that does not exist yet, where PostgreSQL's user can pass."""
     with enterable_directory() as directory:
         yield directory / "var"
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """Open a connection to the test's database, as its owner, a superuser."""
+    opened = await database.connect()
+    yield opened
+    await opened.close()

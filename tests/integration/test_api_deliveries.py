@@ -23,14 +23,6 @@ async def api(database: Database) -> AsyncIterator[Management]:
 
 
 @pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection to the test's database."""
-    opened = await database.connect()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def webhook(api: Management) -> str:
     """Make a webhook and give its public id."""
     return str((await api.new_webhook(events=["*"]))["id"])

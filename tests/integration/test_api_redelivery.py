@@ -24,14 +24,6 @@ async def api(database: Database) -> AsyncIterator[Management]:
 
 
 @pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection to the test's database."""
-    opened = await database.connect()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def past(api: Management, connection: asyncpg.Connection) -> Past:
     """Give a new webhook's past."""
     return await Past.of(connection, (await api.new_webhook(events=["*"]))["id"])

@@ -27,14 +27,6 @@ async def api(database: Database) -> AsyncIterator[Management]:
         yield running
 
 
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection to the test's database."""
-    opened = await database.connect()
-    yield opened
-    await opened.close()
-
-
 async def signs(api: Management, url: str, at: dt.datetime | None = None) -> dict[str, str]:
     """Give the signature headers that the daemon would send at a time."""
     link = Link(url, "test", DatabaseConfig())

@@ -21,14 +21,6 @@ async def api(database: Database) -> AsyncIterator[Management]:
         yield running
 
 
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection to the test's database."""
-    opened = await database.connect()
-    yield opened
-    await opened.close()
-
-
 async def reasons(api: Management, outbox_id: int, key: str | None = None) -> dict[str, str]:
     """Give the reason for each webhook."""
     reply = await api.ask("GET", f"/v1/events/{outbox_id}/routing", key=key)

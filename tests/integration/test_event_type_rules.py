@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Final
 
 import asyncpg
-import pytest
 
 from dispatcher.store.schema import migrate
 from tests.parts import insert, refused
 from tests.postgres import Database
 from tests.refusals import ACCEPTED, problem
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection to the test's database."""
-    opened = await database.connect()
-    yield opened
-    await opened.close()
-
 
 QUARRY: Final = (
     "insert into event_type (name, description, fields, sample) values ('q.b', 'x', '{}', '{\"f\":1}')"

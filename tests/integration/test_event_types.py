@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
-import pytest
 
 from tests.parts import detected, insert, refused
-from tests.postgres import Database
 from tests.refusals import ACCEPTED, BUILT_IN, misjudged, problem
 
 MISSING: Final = ...
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection to the test's database."""
-    opened = await database.connect()
-    yield opened
-    await opened.close()
 
 
 async def test_network_of_an_event(connection: asyncpg.Connection) -> None:

@@ -5,26 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
-import pytest
 
 from dispatcher.core.body import build_body
 from tests import traceparents
 from tests.parts import detected, insert, refused
 from tests.postgres import Database
 from tests.refusals import ACCEPTED, BUILT_IN, misjudged, problem
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection to the test's database."""
-    opened = await database.connect()
-    yield opened
-    await opened.close()
-
 
 MAY_BE_ABSENT: Final = {"depth_km", "magnitude_type", "location_description", "network_id"}
 MAY_BE_NULL: Final = {*MAY_BE_ABSENT, "magnitude"}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import asyncpg
 import pytest
 
 from tests.parts import DETECTED, detected, insert, refused
-from tests.postgres import Database
 from tests.refusals import ACCEPTED, misjudged
 
 OWN: Final = "odd.fields"
@@ -31,14 +30,6 @@ TIMES: Final = (
     *(None,) * 40, "infinity", "0001-01-01 23:59:59+00", "0001-01-02 00:00:00+00",
     "0001-12-31 00:00:00+00 BC", "9999-12-30 00:00:01+00", "10000-01-01 00:00:00+00",
 )  # fmt: skip
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection to the test's database."""
-    opened = await database.connect()
-    yield opened
-    await opened.close()
 
 
 def odd_value(rng: random.Random) -> str:

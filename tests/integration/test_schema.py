@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -18,14 +18,6 @@ from tests.postgres import Database, wait_for
 APPEND_ONLY: Final = (
     "outbox", "message", "delivery", "delivery_event", "claim", "tail_position", "tail_checkpoint", "audit",
 )  # fmt: skip
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection to the test's database, as its owner, a superuser."""
-    opened = await database.connect()
-    yield opened
-    await opened.close()
 
 
 async def refusals(connection: asyncpg.Connection, tables: list[str]) -> dict[str, str]:
