@@ -244,7 +244,7 @@ create table webhook (
     events             text[] not null check (cardinality(events) > 0),
     network_ids        text[],
     description        text not null default '',
-    filter             json,
+    filter             json check (json_typeof(filter) = 'object'),
     payload            text not null default 'standard' check (payload in ('standard', 'full')),
     coalesce           boolean not null default false,  -- revisions that wait give way to newer ones
     max_age_s          integer check (max_age_s > 0),   -- older events are not sent any more

@@ -77,7 +77,8 @@ def outgoing(types: Sequence[EventType]) -> dict[str, Any]:
 def _operation(one: EventType) -> dict[str, Any]:
     sample = msgspec.json.decode(one.sample)
     return {
-        "operationId": f"on {one.name}".title().replace(" ", "").replace(".", "").replace("_", ""),
+        # Unlike for every two names: a part begins with a capital, and underscores stay.
+        "operationId": "On" + "".join(part.capitalize() for part in one.name.split(".")),
         "summary": one.description,
         "description": "Sent to webhooks that subscribe to it. Answer 2xx to acknowledge; anything else is"
         " retried on schedule.",

@@ -59,8 +59,17 @@ async def test_the_document_and_the_routes_are_the_same(api: Management) -> None
         if route.resource is not None and route.method != "HEAD"
     }
     assert served == {*described, ("GET", "/docs")}
-    names = [one["operationId"] for methods in document["paths"].values() for one in methods.values()]
+
+
+async def test_every_operation_has_an_id_of_its_own(api: Management) -> None:
+    """The messages that are sent as well, however alike the names of their types."""
+    for name in ("net.a_b", "net.a.b", "net_a.b", "n1.b", "n1b.b"):
+        await event_types.add(api.context.database, name, description="x", fields={}, sample={})
+    document = await read(api)
+    described = {**document["paths"], **document["webhooks"]}
+    names = [one["operationId"] for methods in described.values() for one in methods.values()]
     assert len(set(names)) == len(names)
+    assert "OnEventDetected" in names
 
 
 async def test_every_operation_is_complete(api: Management) -> None:

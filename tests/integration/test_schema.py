@@ -236,7 +236,7 @@ async def test_every_change_of_subscriptions_has_a_number(connection: asyncpg.Co
 
 
 async def test_names_are_checked(connection: asyncpg.Connection) -> None:
-    """An organization has a name of its own; public ids have their prefix; scopes are known ones."""
+    """Names of organizations are unique, public ids have their prefix, scopes are known, filters objects."""
     with refused(asyncpg.UniqueViolationError, "organization"):
         await connection.execute("insert into organization (public_id, name) values ('org_2', 'default')")
     with refused(asyncpg.CheckViolationError, "organization"):
@@ -245,6 +245,9 @@ async def test_names_are_checked(connection: asyncpg.Connection) -> None:
         await new_webhook(connection, events=[])
     with refused(asyncpg.CheckViolationError, "webhook"):
         await new_webhook(connection, public_id="hook_1")
+    for no_filter in ("[]", "3", "null"):
+        with refused(asyncpg.CheckViolationError, "webhook_filter_check"):
+            await new_webhook(connection, filter=no_filter)
     with refused(asyncpg.CheckViolationError, "api_key"):
         await connection.execute(
             "insert into api_key (public_id, organization_id, hash, hint, scopes)"

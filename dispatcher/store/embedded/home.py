@@ -23,6 +23,7 @@ from dispatcher.store.embedded.identity import Identity, server_identity
 STATE_DIR: Final = Path("/var/lib/grillo-dispatcher")
 CLUSTER: Final = "postgresql"
 LOCK: Final = "lock"
+_POINTER: Final = "moved-to"
 ADDRESS: Final = "127.0.0.1"
 USER: Final = "grillo"
 DATABASE: Final = "grillo"
@@ -86,9 +87,7 @@ class Home:
 def has_home(data_dir: Path) -> bool:
     """Say whether a cluster of `data_dir` was made, or is being made by somebody; makes nothing itself."""
     path = data_dir.expanduser().resolve()
-    pointer = path / "moved-to"
-    if pointer.exists():
-        path = Path(pointer.read_text().strip())
+    path = _moved_to(path) or path
     return (path / CLUSTER).exists() or (path / LOCK).exists()
 
 
@@ -96,10 +95,9 @@ def find_home(data_dir: Path) -> Home:
     """Decide where the cluster of `data_dir` lives, and make that directory; the same answer every time."""
     data_dir = data_dir.expanduser().resolve()
     _make(data_dir)
-    pointer = data_dir / "moved-to"
-    if pointer.exists():
-        path = Path(pointer.read_text().strip())
-        return Home(path, server_identity(path / CLUSTER))
+    moved_to = _moved_to(data_dir)
+    if moved_to is not None:
+        return Home(moved_to, server_identity(moved_to / CLUSTER))
     identity = server_identity(data_dir / CLUSTER)
     if not identity.switched or (data_dir / CLUSTER).exists() or identity.can_enter(data_dir):
         return Home(data_dir, identity)
@@ -111,7 +109,7 @@ def find_home(data_dir: Path) -> Home:
         raise EmbeddedError(
             f"{identity.name}, who runs PostgreSQL for root, can enter neither {data_dir} nor {path}"
         )
-    write_private(pointer, f"{path}\n")
+    write_private(data_dir / _POINTER, f"{path}\n")
     return Home(path, identity)
 
 
@@ -133,6 +131,12 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _moved_to(data_dir: Path) -> Path | None:
+    """Read where the cluster of `data_dir` went; None where it lives there itself."""
+    pointer = data_dir / _POINTER
+    return Path(pointer.read_text().strip()) if pointer.exists() else None
 
 
 def _make(path: Path) -> None:
