@@ -8,9 +8,13 @@ to read the outbox's rows as well. Writers and their sessions may use every core
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
+from collections.abc import AsyncIterator
 from typing import Final
+
+import asyncpg
 
 from bench.feed import Feed
 from bench.figures import Figure
@@ -20,6 +24,8 @@ from bench.site import Site
 
 _BUSY_AHEAD: Final = 2  # events: enough to keep the tail from going to sleep
 _CAUGHT_UP_WITHIN_S: Final = 60.0
+# Whoever flushes waits for so long first, whether anybody else is about to commit or not.
+_SLOW_FLUSH: Final = {"commit_delay": "2000", "commit_siblings": "0"}  # µs
 
 
 class Upstream:
@@ -33,6 +39,8 @@ class Upstream:
         self._producers = None if pgbench is None else Producers(pgbench, site.database_url)
         self.outbox: list[float] = []
         self.bare: list[float] = []
+        self.slow_outbox: list[float] = []
+        self.slow_bare: list[float] = []
         self.idle_dispatcher = self.idle_postgresql = 0.0  # cores
 
     async def prepare(self) -> None:
@@ -58,10 +66,28 @@ class Upstream:
         async with self._busy.flowing(_BUSY_AHEAD):
             for table, rates in (("bench_bare", self.bare), ("outbox", self.outbox)):
                 rates.append((await self._producers.insert(table, self._seconds))[0])
+            async with self._slow_flush():
+                for table, rates in (("bench_bare", self.slow_bare), ("outbox", self.slow_outbox)):
+                    rates.append((await self._producers.insert(table, self._seconds))[0])
         os.sched_setaffinity(self._site.postmaster_pid, alone)
         await self._busy.drained()
         await self._caught_up()
         self._site.dispatcher.trim_log()
+
+    @contextlib.asynccontextmanager
+    async def _slow_flush(self) -> AsyncIterator[None]:
+        """Let every flush of the server's log take longer during the block."""
+        connection = await asyncpg.connect(self._site.database_url, ssl=False)
+        try:
+            for name, value in _SLOW_FLUSH.items():
+                await connection.execute(f"alter system set {name} = {value}")
+            await connection.execute("select pg_reload_conf()")
+            yield
+        finally:
+            for name in _SLOW_FLUSH:
+                await connection.execute(f"alter system reset {name}")
+            await connection.execute("select pg_reload_conf()")
+            await connection.close()
 
     async def _caught_up(self) -> None:
         """Wait until the dispatcher has dealt with every row, so that the next measurement begins calm."""
@@ -93,4 +119,12 @@ class Upstream:
             bound="at least",
             goal=0.75,
         )
-        return [idle, inserts]
+        slow = Figure(
+            name="the same where a flush takes 2 ms longer",
+            unit="/s",
+            ours=self.slow_outbox,
+            beside=self.slow_bare,
+            bound="at least",
+            goal=0.9,
+        )
+        return [idle, inserts, slow]
