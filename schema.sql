@@ -13,6 +13,18 @@
 
 set local client_min_messages = warning;
 
+-- PostgreSQL 14 lets everyone create in `public`, where the functions below that run as their owner look for names.
+-- Where others have tables there already, theirs may depend on it: `dispatcher doctor` warns.
+do $$
+begin
+    if not exists (select from pg_class where relnamespace = 'public'::regnamespace) then
+        revoke create on schema public from public;
+    end if;
+exception
+    when insufficient_privilege then
+        null;  -- another login owns the schema: the doctor's warning again
+end $$;
+
 -- ---------------------------------------------------------------------------------------------------
 -- The installation, and the version of what is cached from it
 -- ---------------------------------------------------------------------------------------------------

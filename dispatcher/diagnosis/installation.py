@@ -120,6 +120,12 @@ def _rights(server: Server, *, embedded: bool) -> Finding:
             ),
             words("Create the roles, and run `dispatcher migrate` again, which makes the grants."),
         )
+    if server.open_schema:
+        return warn(
+            "rights",
+            words("everyone who logs in may create functions where the dispatcher's look for theirs"),
+            words("As the schema's owner: revoke create on schema public from public"),
+        )
     if server.superuser and not embedded:
         return warn(
             "rights",

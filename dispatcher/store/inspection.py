@@ -24,6 +24,7 @@ class Server(msgspec.Struct, frozen=True):
     standby: bool
     superuser: bool
     has_schema: bool
+    open_schema: bool  # everyone may create in it
     missing_roles: list[str]
     missing_rights: list[str]  # that the daemon needs, such as "insert on delivery_event"
 

@@ -52,6 +52,20 @@ async def test_settings_of_the_database_change_nothing(empty_database: Database)
     await connection.close()
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "beside others"])
+async def test_nobody_else_creates_where_names_are_looked_for(
+    empty_database: Database, *, shared: bool
+) -> None:
+    """PostgreSQL 14 lets everyone; that ends, unless others have tables there, who may need it."""
+    connection = await empty_database.connect()
+    await connection.execute("grant create on schema public to public")
+    if shared:
+        await connection.execute("create table theirs ()")
+    await migrate(empty_database.url)
+    assert shared is await connection.fetchval("select has_schema_privilege('public', 'public', 'create')")
+    await connection.close()
+
+
 async def test_every_installation_has_a_key_of_its_own(database: Database, empty_database: Database) -> None:
     """Public ids of one say nothing about another's."""
     await migrate(empty_database.url)

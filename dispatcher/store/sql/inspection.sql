@@ -3,6 +3,7 @@ select current_setting('server_version') as version, current_setting('server_ver
        current_user::text as login, pg_is_in_recovery() as standby,
        coalesce((select r.rolsuper from pg_roles r where r.rolname = current_user), false) as superuser,
        to_regclass('public.installation') is not null as has_schema,
+       coalesce(has_schema_privilege('public', to_regnamespace('public')::oid, 'create'), false) as open_schema,
        array(select name from unnest(array['outbox_producer', 'dispatcher_daemon']) as name
               where to_regrole(name) is null) as missing_roles,
        array(select needed.privilege || ' on ' || needed.name

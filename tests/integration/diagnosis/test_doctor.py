@@ -276,6 +276,9 @@ async def test_what_the_login_may_do(database: Database, group: str, verdict: st
             assert "skipped" == findings["schema"].verdict
         else:
             assert "everything is read, and was attempted" == str(findings["outbox"].found)
+            await connection.execute("grant create on schema public to public")
+            finding = (await installation(store))["rights"]
+            assert ("warn", True) == (finding.verdict, "may create functions" in str(finding.found))
     finally:
         await store.close()
         await connection.execute(f"drop owned by {name}; drop role {name}")
