@@ -61,7 +61,7 @@ class Rounds(msgspec.Struct, frozen=True):
     idle_s: float
 
 
-FULL: Final = Rounds(count=5, seconds=3.0, events=64, idle_s=20.0)
+FULL: Final = Rounds(count=5, seconds=3.0, events=96, idle_s=20.0)
 QUICK: Final = Rounds(count=2, seconds=1.0, events=10, idle_s=2.0)
 
 

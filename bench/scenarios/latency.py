@@ -1,10 +1,11 @@
 """From a producer's COMMIT to the arrival of the request, when nothing else happens; and beside open writers.
 
-One event at a time, with pauses of chance. What lies beside it: a transaction that inserts a row into a bare
-table and notifies, from its COMMIT to the callback of a listening client, plus a bare POST, from handing it
-over to its arrival. All times are of the machine's one monotonic clock. The figures begin when COMMIT is
-sent, so that both sides hold upstream's own flush to the disk; the details also give them since it was
-acknowledged.
+One event at a time, with pauses of chance, and a few in each situation before the next one has its turn: a
+disk that is slow for some seconds, because of others, is slow for all of them. What lies beside it: a
+transaction that inserts a row into a bare table and notifies, from its COMMIT to the callback of a listening
+client, plus a bare POST, from handing it over to its arrival. All times are of the machine's one monotonic
+clock. The figures begin when COMMIT is sent, so that both sides hold upstream's own flush to the disk; the
+details also give them since it was acknowledged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -27,6 +29,7 @@ from bench.site import Site
 QUIET: Final = "quiet"
 _BARE_POST: Final = "bare"
 _PAUSE_S: Final = (0.05, 0.15)
+_A_TURN: Final = 8  # events
 _PATIENCE_S: Final = 10.0
 
 
@@ -69,20 +72,20 @@ class Latency:
         await self._one(Spans([[]], [[]]))
 
     async def round(self) -> None:
-        """Measure the bare parts, then the dispatcher alone, then beside open writers."""
+        """Measure the bare parts, the dispatcher alone, and the dispatcher beside open writers, in turns."""
         for spans in (self.bare, self.calm, self.beside_writers):
             spans.begin_round()
-        await self._pause()
-        for _ in range(self._events):
-            await self._bare_one()
+        for begun in range(0, self._events, _A_TURN):
+            count = min(_A_TURN, self._events - begun)
+            await self._turn(count, self._bare_one)
+            await self._turn(count, partial(self._one, self.calm))
+            async with self._open_writers():
+                await self._turn(count, partial(self._one, self.beside_writers))
+
+    async def _turn(self, count: int, one: Callable[[], Awaitable[None]]) -> None:
+        for _ in range(count):
             await self._pause()
-        for _ in range(self._events):
-            await self._one(self.calm)
-            await self._pause()
-        async with self._open_writers():
-            for _ in range(self._events):
-                await self._one(self.beside_writers)
-                await self._pause()
+            await one()
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._chance.uniform(*_PAUSE_S))
