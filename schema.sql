@@ -51,6 +51,17 @@ create table registry_version (
 );
 insert into registry_version (version) values (1);
 
+-- Whoever sends hears of a change when it commits, rather than at its next poll.
+create function registry_rings() returns trigger
+    language plpgsql set search_path = pg_catalog, public as $$
+begin
+    perform pg_notify('dispatcher_outbox', 'registry');
+    return null;
+end $$;
+
+create trigger registry_rings after update on registry_version
+    for each statement execute function registry_rings();
+
 create function registry_changed() returns trigger
     language plpgsql set search_path = pg_catalog, public as $$
 begin

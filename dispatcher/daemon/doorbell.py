@@ -17,7 +17,7 @@ from typing import Final
 from dispatcher.core.pending import TAILED, Lane
 from dispatcher.daemon.bell import Bell
 from dispatcher.daemon.shared import Shared
-from dispatcher.store.wakeup import Wakeup
+from dispatcher.store.wakeup import CHANGED, Wakeup
 
 _AT_WORK_S: Final = 0.1  # between looks at a lane that is polled, while nobody waits for it
 _LATE_S: Final = 10.0  # without a snapshot for this long, the loop is not well
@@ -37,9 +37,11 @@ class Doorbell:
         self.count = 0  # wake-ups so far
 
     def heard(self, payload: str) -> None:
-        """Take a notification: a lane's number, or `due`."""
+        """Take a notification: a lane's number, `due`, or that webhooks were changed, which tails learn."""
         if payload == "due":
             self.due.set()
+        elif payload == CHANGED:
+            self.look()
         elif payload in {"0", "1", "2"}:
             bell = self._bells[int(payload)]
             self._wakeups["doorbell"].inc()

@@ -20,6 +20,7 @@ from dispatcher.core.pending import TAILED, Lane, Payload, Pending
 from dispatcher.store.following import RING, Batches, Followed, Reach
 from dispatcher.store.ledger import Ledger
 from dispatcher.store.outbox import OutboxReader
+from dispatcher.store.wakeup import CHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -213,7 +214,7 @@ class Follower:
         return lane is Lane.EVENT and self._waiting.reads(Lane.ALERT, webhook_id)
 
     def _heard(self, payload: str) -> None:
-        if payload == RING:
+        if payload in {RING, CHANGED}:
             self._ring.set()
         elif payload == "due":
             self.due.set()

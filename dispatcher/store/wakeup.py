@@ -10,7 +10,8 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from dispatcher.store.connection import Link
 
-CHANNEL: Final = "dispatcher_outbox"  # payload: a lane's number, or `due`
+CHANNEL: Final = "dispatcher_outbox"  # payload: a lane's number, `due`, or CHANGED
+CHANGED: Final = "registry"  # a webhook, network or event type was changed
 _LOCK: Final = 1735550316
 _FIRST_LANE: Final = 16  # the second key of the first lane's lock; `outbox_accept` in schema.sql has the same
 _ANSWER_S: Final = 3.0  # a snapshot takes microseconds: whoever does not answer by then will not ring either

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from dispatcher.core.pending import Lane
+from dispatcher.core.pending import TAILED, Lane
 from dispatcher.daemon.doorbell import Doorbell
 from dispatcher.store.wakeup import Wakeup
-from tests.parts import Parts, insert, parts, running
-from tests.postgres import Database
+from tests.parts import Parts, insert, new_webhook, parts, running
+from tests.postgres import Database, wait_for
 
 MANY_RINGS = 70  # within a second: the lane is polled from then on
 
@@ -38,3 +38,21 @@ async def test_nobody_looks_for_a_tail_that_is_at_work(database: Database) -> No
                 async with asyncio.timeout(30):
                     await doorbell.rings(Lane.ALERT, doorbell.count)
                 doorbell.found(Lane.ALERT)
+
+
+async def test_a_change_of_a_webhook_wakes_the_tails(database: Database) -> None:
+    """They learn of it when it commits, not at their next poll: what waits for a slot is sent as it says."""
+    async with parts(database) as one:
+        doorbell = Doorbell(one.shared)
+        heard: list[str] = []
+        await Wakeup(one.store.link("doorbell"), heard.append).snapshot()  # it listens from here on
+        number = await new_webhook(one.connection)
+        await wait_for(lambda: heard, "a new webhook rings")
+        heard.clear()
+        await one.connection.execute("update webhook set active = false where id = $1", number)
+        await wait_for(lambda: heard, "a change rings")
+        for payload in heard:
+            doorbell.heard(payload)
+        async with asyncio.timeout(30):
+            for lane in TAILED:
+                await doorbell.rings(lane, doorbell.count)
