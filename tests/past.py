@@ -28,10 +28,17 @@ class Past:
         found = await connection.fetchval("select id from webhook where public_id = $1", public_id)
         return cls(connection, found)
 
-    async def delivery(self, kind: str = "sensor.offline", data: str = SENSOR) -> DeliveryKey:
-        """Let an event have been scheduled for the webhook."""
+    async def delivery(
+        self, kind: str = "sensor.offline", data: str = SENSOR, ahead: dt.timedelta = dt.timedelta()
+    ) -> DeliveryKey:
+        """Let an event have been scheduled for the webhook, by a clock that is so much ahead."""
         row = await self.connection.fetchrow(
-            "insert into outbox (type, data) values ($1, $2::json) returning day, id", kind, data
+            "insert into outbox (type, data, day, recorded_at)"
+            " select $1, $2::json, (moment at time zone 'UTC')::date, moment"
+            " from (select clock_timestamp() + $3::interval as moment) c returning day, id",
+            kind,
+            data,
+            ahead,
         )
         body = f'{{"type":"{kind}","timestamp":"2026-01-01T00:00:00Z","data":{data}}}'
         await self.connection.execute(

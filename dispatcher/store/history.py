@@ -167,8 +167,8 @@ async def get(database: Database, key: DeliveryKey) -> FullDelivery | None:
 
 async def _range(connection: asyncpg.Connection, wanted: Search) -> tuple[OutboxId, OutboxId]:
     """Give the outbox ids between which everything that was recorded in that time lies."""
-    since = dt.date.min if wanted.since is None else _day(wanted.since, earlier=True)
-    until = dt.date.max if wanted.until is None else _day(wanted.until, earlier=False)
+    since = None if wanted.since is None else _day(wanted.since, earlier=True)
+    until = None if wanted.until is None else _day(wanted.until, earlier=False)
     row = await connection.fetchrow(QUERIES["outbox_range"], since, until)
     return row["first_id"], row["last_id"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -86,6 +87,16 @@ async def test_another_webhooks_deliveries_are_not_listed(api: Management, webho
     name = await delivery_id(past.connection, key)
     assert (await api.ask("GET", f"/v1/webhooks/{webhook}/deliveries/{name}")).status == 200
     assert (await api.ask("GET", f"/v1/webhooks/{other}/deliveries/{name}")).status == 404
+
+
+async def test_a_clock_that_was_ahead_hides_no_delivery(api: Management, webhook: str, past: Past) -> None:
+    """The server's clock was ahead by five days and is put right: what comes then is listed."""
+    days = [dt.timedelta(days=count) for count in (5, 0, 0)]
+    early, *right = [await delivery_id(past.connection, await past.delivery(ahead=one)) for one in days]
+    now = dt.datetime.now(dt.UTC)
+    since, until = (f"{now + dt.timedelta(days=count):%Y-%m-%dT%H:%M:%SZ}" for count in (-1, 9))
+    for query in ("", f"?since={since}", f"?until={until}", f"?since={since}&until={until}"):
+        assert [*right[::-1], early] == await listed(api, webhook, query), query
 
 
 async def test_a_list_can_be_narrowed(api: Management, webhook: str, past: Past) -> None:

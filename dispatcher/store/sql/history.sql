@@ -1,9 +1,20 @@
--- outbox_range: the first outbox id since a day, and the last one up to a day
--- A day is the finest that an index knows; the times themselves are compared row by row.
-select coalesce((select o.id from outbox o where o.day >= $1 order by o.day, o.id limit 1),
-                9223372036854775807) as first_id,
-       coalesce((select o.id from outbox o where o.day <= $2 order by o.day desc, o.id desc limit 1),
-                0) as last_id;
+-- outbox_range: the first outbox id since day $1, and the last one up to day $2; of all, where none is given
+-- A day is the finest that an index knows; the times themselves are compared row by row. Where the server's clock was
+-- ahead and is put right, greater ids have earlier days: the least and the greatest of 32 days are looked for.
+select case when $1::date is null then 0 else coalesce((
+           select min(o.id)
+             from (select day from outbox where day >= $1 order by day limit 1) edge
+            cross join generate_series(0, 31) further
+            cross join lateral (
+               select id from outbox where day = edge.day + further order by id limit 1) o), 9223372036854775807)
+       end as first_id,
+       case when $2::date is null then 9223372036854775807 else coalesce((
+           select max(o.id)
+             from (select day from outbox where day <= $2 order by day desc limit 1) edge
+            cross join generate_series(0, 31) further
+            cross join lateral (
+               select id from outbox where day = edge.day - further order by id desc limit 1) o), 0)
+       end as last_id;
 
 -- deliveries: deliveries of webhook $1 with outbox ids from $2 to $3, the newest first
 -- With state $4, type $5, recorded since $6 and before $7, where given. Looks at 10,000 of them at most,
