@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -73,6 +74,15 @@ async def test_an_event_that_was_not_read_yet_waits(api: Management, connection:
         past.webhook_id,
     )
     assert {webhook: "delivered_to", other: "test_of_another_webhook"} == await reasons(api, outbox_id)
+
+
+async def test_an_event_of_a_clock_that_was_ahead_exists(
+    api: Management, connection: asyncpg.Connection
+) -> None:
+    """The server's clock was ahead by five days and is put right: what it recorded can be asked about."""
+    webhook = str((await api.new_webhook(events=["*"]))["id"])
+    delivery = await (await Past.of(connection, webhook)).delivery(ahead=dt.timedelta(days=5))
+    assert {webhook: "delivered_to"} == await reasons(api, delivery.outbox_id)
 
 
 async def test_other_organizations_events_do_not_exist(

@@ -9,7 +9,8 @@ select o.day, o.id, o.type, o.occurred_at, o.recorded_at, o.test,
             where e.event_id = o.event_id and e.network_id is not null and not e.test
             order by e.id limit 1)) as network_id
   from generate_series(
-        (select day from outbox order by day limit 1)::timestamp, (current_date + 1)::timestamp, '1 day') as s (day)
+        (select day from outbox order by day limit 1)::timestamp,
+        (select day from outbox order by day desc limit 1)::timestamp, '1 day') as s (day)
  cross join lateral (
     select *, case when type like 'webhook.%' then outbox_readable(data::text) ->> 'webhook_id' end as subject
       from outbox where day = s.day::date and id = $1) o
