@@ -618,14 +618,17 @@ create function drop_oldest_month(before date) returns date
 declare
     month date;
     after date;
+    next  date;  -- the oldest month that stays; where nobody made partitions for long, some are missing in between
     base  text;
 begin
     perform pg_advisory_xact_lock(1735550316, 3);
-    select min(to_date(right(c.relname, 7), 'YYYY"m"MM')) into month
-      from pg_inherits i join pg_class c on c.oid = i.inhrelid
-     where i.inhparent = 'public.outbox'::regclass;
+    select first[1], first[2] into month, next
+      from (select array_agg(m.month order by m.month) as first
+              from (select to_date(right(c.relname, 7), 'YYYY"m"MM') as month
+                      from pg_inherits i join pg_class c on c.oid = i.inhrelid
+                     where i.inhparent = 'public.outbox'::regclass) m) all_months;
     after := month + interval '1 month';
-    if month is null or after > before then
+    if next is null or after > before then
         return null;
     end if;
     -- Three joins of whole partitions: a look-up for each delivery would take minutes.
@@ -656,12 +659,12 @@ begin
     -- A lane that was quiet for so long is remembered from the oldest month that stays: without its
     -- position its batches would be counted from one again.
     insert into tail_position (day, lane, batch, run_id, done, target, xid, outbox_id, system_id, rest)
-    select after, n.lane, n.batch, n.run_id, n.done, n.target, n.xid, n.outbox_id, n.system_id, n.rest
+    select next, n.lane, n.batch, n.run_id, n.done, n.target, n.xid, n.outbox_id, n.system_id, n.rest
       from generate_series(0, 2) l (lane)
      cross join lateral (select * from tail_position p where p.lane = l.lane order by p.batch desc limit 1) n
      where n.day < after;
     insert into tail_checkpoint (day, shard, lane, run_id, batch, waiting)
-    select after, n.shard, n.lane, n.run_id, n.batch, n.waiting
+    select next, n.shard, n.lane, n.run_id, n.batch, n.waiting
       from generate_series(0, (select shards - 1 from installation)) s (shard)
      cross join generate_series(0, 3) l (lane)
      cross join lateral (

@@ -207,6 +207,22 @@ async def test_quiet_lane_keeps_its_place(one: Parts) -> None:
     assert (1, []) == await one.backlog().checkpoint(Lane.ALERT)
 
 
+async def test_a_month_before_missing_ones_goes(one: Parts) -> None:
+    """Nobody made partitions for months: a quiet lane's position moves to the oldest month that is there."""
+    day = await today(one)
+    old = first_of(day, -4)
+    await one.connection.execute("select create_partitions($1, $1)", old)
+    await one.fan_out([await insert(one.connection, day=old)], [])
+    await one.ledger().checkpoint(Lane.ALERT, 1, [])
+    for table in ("tail_position", "tail_checkpoint"):
+        await one.connection.execute(f"alter table {table} disable trigger append_only")
+        await one.connection.execute(f"update {table} set day = $1", old)
+    assert old == await drop(one, day)
+    newest = await OutboxReader(one.store.link("tail"), Lane.ALERT).newest_position()
+    assert (1, first_of(day, -1)) == (newest.batch, newest.day)
+    assert (1, []) == await one.backlog().checkpoint(Lane.ALERT)
+
+
 async def test_long_backlog_is_read_to_its_end(one: Parts) -> None:
     """A restart in the midst of a backlog of weeks finds what is left, whatever day it was recorded on."""
     day = await today(one)
