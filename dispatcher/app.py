@@ -155,7 +155,9 @@ async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
         link = database.link("sharing")
         async with asyncio.TaskGroup() as group:
             making = group.create_task(asyncio.to_thread(HttpSender, config.delivery))  # reads authorities
-            opening = group.create_task(outage.patiently_until(stop, "start", partial(_open, link, vault)))
+            opening = group.create_task(
+                outage.patiently_until(stop, "start", partial(_open, link, vault, config))
+            )
         installation = opening.result()
         if installation is None:
             log.info("stopped")
@@ -187,11 +189,12 @@ async def _serve(config: Config, read_again: Callable[[], Config]) -> int:
     return status
 
 
-async def _open(link: Link, vault: Vault) -> Installation:
+async def _open(link: Link, vault: Vault, config: Config) -> Installation:
     """Find out, once PostgreSQL answers, that the database is ours; `OperatorError` says what is wrong."""
     with operator_mistakes():
         async with link.use() as connection:
             await check_schema(connection)
+        await link.execute("make_this_month", config.retention.months_ahead)  # nobody may have run for a year
         return await Installation.load(link, vault)
 
 

@@ -127,3 +127,48 @@ async def test_a_redelivery_that_was_asked_for_keeps_its_month(database: Databas
         assert past.days[0].replace(day=1) == await connection.fetchval(drop)
     finally:
         await connection.close()
+
+
+async def test_a_start_after_the_last_month_that_was_made(database: Database, tmp_path: Path) -> None:
+    """No daemon ran for so long that this month has no partitions: they are made before anything is written.
+
+    A webhook had been failing meanwhile, which is told of as soon as a daemon leads.
+    """
+    well = Subscriber(["*"], lambda _: (0, 200))
+    connection = await database.connect()
+    try:
+        past = Past(connection, await connection.fetchval("select current_date"))
+        async with AsyncExitStack() as stack:
+            await well.register(stack, database.url)
+            await connection.execute("select create_partitions($1, $1)", past.days[-1])
+            await connection.execute(
+                "update webhook set judged_from = moment, updated_at = moment"
+                " from (select now() - interval '9 days' as moment) c"
+            )
+            await connection.execute(
+                "insert into delivery_event (day, outbox_id, webhook_id, attempt_no, step, kind, state,"
+                " trigger, status_code, recorded_at) select $1, 1, id, 1, 2, 'attempted', 'failed',"
+                " 'first', 500, now() - interval '2 days' from webhook",
+                past.days[-1],
+            )
+            for (part,) in await connection.fetch(
+                "select inhrelid::regclass::text from pg_inherits, unnest(partitioned_tables()) as name"
+                " where inhparent = name::regclass and right(inhrelid::regclass::text, 7) >= $1",
+                past.this_month,
+            ):
+                await connection.execute(f"drop table {part}")
+            async with daemons(database.url, tmp_path, RETENTION__DAYS="400") as house:
+                daemon = await house.start()
+                await wait_for(
+                    lambda: connection.fetchval(
+                        "select count(*) = 1 from outbox where type = 'webhook.failing'"
+                    ),
+                    "the webhook is said to fail",
+                )
+                await insert(connection, detected(serial=9))
+                await wait_for(lambda: 9 in well.delivered, "a new event is delivered")
+                assert [] == house.complaints()
+                daemon.terminate()
+                assert 0 == await daemon.ended()
+    finally:
+        await connection.close()

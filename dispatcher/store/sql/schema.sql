@@ -7,6 +7,10 @@ update installation set schema_version = $1, compatible_from = $2;
 -- create_partitions: the partitions of this month and of $1 months to come
 select create_partitions(current_date, (current_date + make_interval(months => $1))::date);
 
+-- make_this_month: the same, where this month has none: nothing can be written then
+select create_partitions(current_date, (current_date + make_interval(months => $1))::date)
+ where to_regclass('public.tail_position' || to_char(current_date, '"_y"YYYY"m"MM')) is null;
+
 -- partitions_end: until when there are partitions: the end of the last month
 select (max(to_date(right(c.relname, 7), 'YYYY"m"MM')) + interval '1 month')::timestamp at time zone 'UTC' as moment
   from pg_inherits h join pg_class c on c.oid = h.inhrelid
