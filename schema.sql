@@ -616,17 +616,18 @@ end $$;
 create function drop_oldest_month(before date) returns date
     language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 declare
-    month date;
-    after date;
-    next  date;  -- the oldest month that stays; where nobody made partitions for long, some are missing in between
-    base  text;
+    months date[];
+    month  date;
+    after  date;
+    next   date;  -- the oldest month that stays; where nobody made partitions for long, some are missing in between
+    base   text;
 begin
     perform pg_advisory_xact_lock(1735550316, 3);
-    select first[1], first[2] into month, next
-      from (select array_agg(m.month order by m.month) as first
-              from (select to_date(right(c.relname, 7), 'YYYY"m"MM') as month
+    months := array(select to_date(right(c.relname, 7), 'YYYY"m"MM') as first
                       from pg_inherits i join pg_class c on c.oid = i.inhrelid
-                     where i.inhparent = 'public.outbox'::regclass) m) all_months;
+                     where i.inhparent = 'public.outbox'::regclass order by first);
+    month := months[1];
+    next := months[2];
     after := month + interval '1 month';
     if next is null or after > before then
         return null;
