@@ -24,8 +24,9 @@ _LEAST_SERVER: Final = 14
 _CLOCKS_DIFFER_S: Final = 2.0
 _CLOCKS_WRONG_S: Final = 60.0  # receivers refuse timestamps that are minutes off (Standard Webhooks)
 _FAR_S: Final = 0.02  # a round trip; every alert takes several
+_LITTLE_LOG_BYTES: Final = 512 * 1024**2
 _CHECKS: Final = (
-    *("database", "server", "clock", "rights", "schema"),
+    *("database", "server", "write_ahead_log", "clock", "rights", "schema"),
     *("partitions", "encryption_key", "leader", "outbox", "history"),
 )
 
@@ -42,16 +43,16 @@ async def _of_the_database(database: Database, config: Config) -> list[Finding]:
         with operator_mistakes():
             server = await inspect_server(database)
             clocks = await compare_clocks(database)
-            done += [_reachable(clocks), _server(server), _clock(clocks)]
+            done += [_reachable(clocks), _server(server), _log(server), _clock(clocks)]
             done.append(_rights(server, embedded=not config.database.url))
             if server.missing_rights:
-                return [*done, *_skipped(_CHECKS[4:], "that needs more rights")]
+                return [*done, *_skipped(_CHECKS[5:], "that needs more rights")]
             problem = await schema_problem(database) if server.has_schema else "there is none yet"
             if problem is not None:
                 done.append(
                     fail("schema", words("{problem}", problem=problem), words("Run `dispatcher migrate`."))
                 )
-                return [*done, *_skipped(_CHECKS[5:], "the schema is not the one that this version needs")]
+                return [*done, *_skipped(_CHECKS[6:], "the schema is not the one that this version needs")]
             done.append(ok("schema", words("it is the one that this version needs")))
             seen = await read_status(database.link("doctor"))
     except DatabaseUnavailable as error:
@@ -100,6 +101,24 @@ def _server(server: Server) -> Finding:
 
 def _role(server: Server) -> str:
     return "a standby that only reads" if server.standby else "a primary"
+
+
+def _log(server: Server) -> Finding:
+    size = server.log_kept_bytes >> 20
+    kept = words("{size} MB of the write-ahead log are kept to be used again", size=size)
+    if not server.flushes:
+        return warn(
+            "write_ahead_log",
+            words("fsync is off: a machine that loses power may lose or destroy the database"),
+            words("Set fsync = on in postgresql.conf."),
+        )
+    if server.log_zeroed and server.log_kept_bytes < _LITTLE_LOG_BYTES:
+        more = words(
+            "Set min_wal_size to 1GB or more: in a storm every COMMIT, an alert's too, else waits whenever"
+            " PostgreSQL makes a new segment."
+        )
+        return warn("write_ahead_log", kept, more)
+    return ok("write_ahead_log", kept)
 
 
 def _rights(server: Server, *, embedded: bool) -> Finding:

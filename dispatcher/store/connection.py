@@ -22,7 +22,7 @@ import asyncpg
 from dispatcher.config import Database as DatabaseConfig
 from dispatcher.core.errors import DatabaseUnavailable
 from dispatcher.store.away import unavailable, unavailable_when_away
-from dispatcher.store.driver import NO_SETTINGS, SERVER_SETTINGS, Watched, connect, hang_up
+from dispatcher.store.driver import NO_SETTINGS, SERVER_SETTINGS, Watched, connect, hang_up, make_durable
 from dispatcher.store.queries import QUERIES
 from dispatcher.store.silence import Silence
 
@@ -246,6 +246,7 @@ class Database:
                         timeout=self._config.connect_timeout_s,
                         command_timeout=self._config.statement_timeout_s,
                         connection_class=Watched,
+                        init=make_durable,
                         server_settings={"application_name": "dispatcher api", **SERVER_SETTINGS},
                     )
             return self._pool

@@ -26,6 +26,12 @@ SERVER_SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "60s",
 }
 
+# A request leaves only after its delivery is durable, whatever server, database or role have set. Whoever
+# asks for less or more of standbys (`local`, `remote_write`, `remote_apply`) is heard: all these flush here.
+_DURABLE: Final = """
+select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'
+"""
+
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 # The same on our side. What is unacknowledged for so long is lost: a statement may take longer than that, its
@@ -61,6 +67,10 @@ class Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
         Watched._arrays, statement = await super()._introspect_types(_ARRAYS, timeout)
         return Watched._arrays, statement
 
+    def get_reset_query(self) -> str:
+        """Give what is run when a pooled connection is given back: it resets the session's settings."""
+        return f"{super().get_reset_query()}\n{_DURABLE}"
+
     def __init__(self, protocol: Any, transport: asyncio.Transport, *rest: Any) -> None:
         super().__init__(protocol, transport, *rest)
         connected = transport.get_extra_info("socket")
@@ -78,7 +88,7 @@ async def connect(
     Raises `DatabaseUnavailable`.
     """
     with unavailable_when_away():
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             url,
             timeout=config.connect_timeout_s,
             command_timeout=config.statement_timeout_s,
@@ -88,6 +98,17 @@ async def connect(
             connection_class=Watched,
             server_settings={"application_name": f"dispatcher {name}", **SERVER_SETTINGS, **settings},
         )
+        try:
+            await make_durable(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+
+async def make_durable(connection: asyncpg.Connection) -> None:
+    """Let what the session commits be flushed before it is answered, where it would not be."""
+    await connection.execute(_DURABLE)
 
 
 async def hang_up(connection: asyncpg.Connection) -> None:

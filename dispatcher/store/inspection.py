@@ -22,6 +22,9 @@ class Server(msgspec.Struct, frozen=True):
     number: int  # 150004 is 15.4
     login: str
     standby: bool
+    flushes: bool  # what was committed is on the disk: fsync
+    log_kept_bytes: int  # min_wal_size: of the write-ahead log, what is used again rather than made anew
+    log_zeroed: bool  # a new part of it is filled with zeros first, which everybody waits for
     superuser: bool
     has_schema: bool
     open_schema: bool  # everyone may create in it

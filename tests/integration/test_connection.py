@@ -79,6 +79,26 @@ async def test_statements_stay_prepared_however_long_it_is_quiet(database: Datab
     await store.close()
 
 
+@pytest.mark.parametrize(("set_there", "ours"), [("off", "on"), ("local", "local")])
+async def test_commits_are_durable_whatever_the_database_says(
+    database: Database, set_there: str, ours: str
+) -> None:
+    """Where a database answers COMMIT before the flush, our sessions do not, nor a pool's used again."""
+    connection = await database.connect()
+    name = await connection.fetchval("select current_database()")
+    await connection.execute(f'alter database "{name}" set synchronous_commit = {set_there}')
+    await connection.close()
+    store, asked = Store(database.url, CONFIG), "show synchronous_commit"
+    async with store.link("one").use() as connection:
+        assert ours == await connection.fetchval(asked)
+    for _ in range(2):
+        async with store.acquire() as connection:
+            assert ours == await connection.fetchval(asked)
+            await connection.execute("set synchronous_commit = off")
+    assert 1 == store.pool_use.idle
+    await store.close()
+
+
 async def test_link_connects_when_it_is_used(database: Database) -> None:
     """Once, under a name that operators see, in UTC; closing ends the session."""
     store = Store(database.url, CONFIG)

@@ -56,6 +56,14 @@ def test_a_second_start_finds_data_port_and_password_again(
         runner.run(scenario())
 
 
+async def test_a_new_server_has_its_log_ready(data_dir: Path) -> None:
+    """Segments of the write-ahead log for a storm are there before it, and stay after a stop."""
+    ahead = "select count(*) from pg_ls_waldir() where name > pg_walfile_name(pg_current_wal_lsn())"
+    for _ in range(2):
+        async with running(data_dir, settings=None) as url:
+            assert await fetch(url, ahead) >= 30
+
+
 async def test_the_server_is_closed_to_others_and_set_up_for_the_truth(data_dir: Path) -> None:
     """Without settings of a test: password only, 127.0.0.1 only, checksums, UTF-8, UTC, fsync."""
     async with running(data_dir, settings=None) as url:

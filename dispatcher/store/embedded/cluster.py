@@ -8,6 +8,8 @@ import shutil
 import signal
 from typing import TYPE_CHECKING, Final
 
+import asyncpg
+
 from dispatcher.store.embedded.binaries import Binaries
 from dispatcher.store.embedded.errors import EmbeddedError
 from dispatcher.store.embedded.home import USER, Home, sync_directory
@@ -29,7 +31,21 @@ log_timezone = 'UTC'
 log_line_prefix = '%m [%p] '
 log_checkpoints = off
 jit = off                 # short statements: compiling them costs more than it saves
+min_wal_size = 512MB      # in a storm nobody waits until a new segment has been filled with zeros:
+max_wal_size = 512MB      # all that are ever needed are there, and are used again
 """
+# Half a gigabyte of segments, each begun and left; a checkpoint then makes them those to come. One
+# statement each: within a transaction there is no checkpoint.
+_FILL_LOG: Final = """
+do $$ begin
+    for n in 1 .. 32 loop
+        perform pg_logical_emit_message(false, 'grillo-dispatcher', '');
+        perform pg_switch_wal();
+    end loop;
+end $$
+"""
+_USE_AGAIN: Final = "checkpoint"
+_ROOMY_BYTES: Final = 2 * 1024**3
 
 
 async def create_cluster(
@@ -56,6 +72,25 @@ async def create_cluster(
             raise EmbeddedError(f"initdb failed ({status}): {output.tail()}")
     _install(home, workshop)
     log.info("postgresql_created", path=str(home.cluster), version=str(binaries), user=home.identity.name)
+
+
+async def fill_log(home: Home, url: str, log: FilteringBoundLogger) -> None:
+    """Make the segments of the write-ahead log that a storm will need: a second or two, once.
+
+    By itself PostgreSQL makes the next one when the last is full, and whoever commits waits meanwhile: 30 to
+    90 ms for each 16 MB (measured), which was most of an alert's p99 in a storm. Where the disk is nearly
+    full it is left to do so.
+    """
+    free = shutil.disk_usage(home.cluster).free
+    if free < _ROOMY_BYTES:
+        log.warning("postgresql_log_not_filled", path=str(home.cluster), free_bytes=free, needed=_ROOMY_BYTES)
+        return
+    connection = await asyncpg.connect(url, ssl=False, timeout=10.0)
+    try:
+        for statement in (_FILL_LOG, _USE_AGAIN):
+            await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 def _open_workshop(home: Home, log: FilteringBoundLogger) -> Path:

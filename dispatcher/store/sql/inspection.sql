@@ -1,6 +1,8 @@
 -- inspect_server: the server, its clock, who we are there, and which of the rights that the daemon needs are missing
 select current_setting('server_version') as version, current_setting('server_version_num')::int as number,
        current_user::text as login, pg_is_in_recovery() as standby,
+       current_setting('fsync')::boolean as flushes, pg_size_bytes(current_setting('min_wal_size')) as log_kept_bytes,
+       current_setting('wal_init_zero')::boolean as log_zeroed,
        coalesce((select r.rolsuper from pg_roles r where r.rolname = current_user), false) as superuser,
        to_regclass('public.installation') is not null as has_schema,
        coalesce(has_schema_privilege('public', to_regnamespace('public')::oid, 'create'), false) as open_schema,

@@ -17,8 +17,9 @@ from dispatcher.store.connection import Database as Store
 from tests.acceptance.daemon import daemons
 from tests.acceptance.subscriber import create_webhook
 from tests.commands import run
+from tests.embedded import fetch, running
 from tests.parts import insert, key_of
-from tests.postgres import Database
+from tests.postgres import Database, execute, wait_for
 from tests.receiver import Receiver, answer, free_port
 
 if TYPE_CHECKING:
@@ -209,8 +210,10 @@ async def test_an_installation_that_works(database: Database, tmp_path: Path) ->
         daemon = await house.start()
         findings = await told(database.url, 0, *local(tmp_path))
         assert {"fail"} & {one["verdict"] for one in findings.values()} == set()
-        checks = ["database", "server", "clock", "rights", "schema", "partitions", "encryption_key", "leader"]
-        assert [*checks, "outbox", "history", "open_files", "disk", "authorities"] == list(findings)
+        checks = ["database", "server", "write_ahead_log", "clock", "rights", "schema", "partitions"]
+        checks += ["encryption_key", "leader", "outbox", "history", "open_files", "disk", "authorities"]
+        assert checks == list(findings)
+        assert "fsync is off" in findings["write_ahead_log"]["found"]  # the tests' own
         assert ("warn", "skipped") == (findings["rights"]["verdict"], findings["disk"]["verdict"])
         daemon.terminate()
         assert 0 == await daemon.ended()
@@ -222,6 +225,25 @@ async def installation(store: Store, **config: Any) -> dict[str, Finding]:
     """Examine an installation; gives the findings by check."""
     findings = await examine_installation(store, Config(database=DatabaseConfig(url=store.url), **config))
     return {finding.check: finding for finding in findings}
+
+
+_HAS_80_MB: Final = "select current_setting('min_wal_size') = '80MB'"
+
+
+async def test_a_log_that_is_made_amid_a_storm(data_dir: Path) -> None:
+    """Too little of it is kept where `min_wal_size` is PostgreSQL's own; enough in the embedded server."""
+    async with running(data_dir, settings=None) as url:
+        store = Store(url, DatabaseConfig())
+        try:
+            assert "ok" == (await installation(store))["write_ahead_log"].verdict
+            await execute(url, "alter system set min_wal_size = '80MB'")
+            await execute(url, "select pg_reload_conf()")
+
+            await wait_for(lambda: fetch(url, _HAS_80_MB), "the server has it")
+            finding = (await installation(store))["write_ahead_log"]
+            assert ("warn", True) == (finding.verdict, str(finding.found).startswith("80 MB of"))
+        finally:
+            await store.close()
 
 
 async def test_a_database_that_is_away_is_a_finding(tmp_path: Path) -> None:
