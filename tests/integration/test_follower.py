@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
+import msgspec
 import pytest
 
+from dispatcher.config import Tail
 from dispatcher.core.delivery import Kind
 from dispatcher.core.ids import OutboxId, WebhookId
 from dispatcher.core.pending import Lane
@@ -40,8 +44,12 @@ async def odd(one: Parts, count: int) -> list[WebhookId]:
     return [number for number in found if number % 2]
 
 
-def follower_of(one: Parts, interrupted: asyncio.Event | None = None) -> Follower:
+def follower_of(
+    one: Parts, interrupted: asyncio.Event | None = None, *, idle_poll_ms: float = 100.0
+) -> Follower:
     """Make the reader, beside senders that take nothing; what came before is written down, or will be."""
+    config = msgspec.structs.replace(one.shared.process.config, tail=Tail(idle_poll_ms=idle_poll_ms))
+    shared = dataclasses.replace(one.shared, process=dataclasses.replace(one.shared.process, config=config))
     if interrupted is None:
         interrupted = asyncio.Event()
         interrupted.set()
@@ -49,7 +57,7 @@ def follower_of(one: Parts, interrupted: asyncio.Event | None = None) -> Followe
     waiting = Waiting(one.shared, one.backlog(), one.ledger(), progress)
     downstream = Downstream(waiting, progress, lambda: None, lambda _: None)
     links = one.store.link("follower", INDEXED), one.store.link("claims")
-    return Follower(one.shared, *links, downstream, interrupted)
+    return Follower(shared, *links, downstream, interrupted)
 
 
 async def chunk(
@@ -95,6 +103,24 @@ async def test_a_chunk_that_is_written_while_another_is_taken_is_read(one: Parts
             await chunk(one, event, webhook_ids[1:])
         await wait_for(lambda: one.lanes.room.held == 2, "both chunks are in memory")
     assert [[event[1]], [event[1]]] == held(one, webhook_ids)
+
+
+async def test_a_change_of_a_webhook_is_heard(one: Parts) -> None:
+    """By its ring, long before the shard would look again: what was changed holds in all shards at once."""
+    (webhook_id,) = await odd(one, 1)
+    follower = follower_of(one, idle_poll_ms=600_000)
+    await follower.begin(None)
+    async with running(follower.run()):
+        for name in ("first", "second", "third"):  # one of them finds it asleep
+            url = f"https://{name}.example/"
+            await one.connection.execute("update webhook set url = $1 where id = $2", url, webhook_id)
+            await wait_for(partial(goes_to, one, webhook_id, url), f"the {name} change holds")
+
+
+def goes_to(one: Parts, webhook_id: WebhookId, url: str) -> bool:
+    """Whether a webhook's requests would go there now."""
+    webhook = one.shared.registry.webhooks.get(webhook_id)
+    return webhook is not None and webhook.url == url
 
 
 async def test_what_a_dead_run_took_of_an_event_is_written_down_first(one: Parts) -> None:
