@@ -42,11 +42,13 @@ class Housekeeping:
         end = await self._link.fetchrow("partitions_end")
         if end is not None and end[0] is not None:
             self._partitions_end.set(end[0].timestamp())
-        before = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=self._retention.days)
+        days = self._retention.days
+        before = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days)
         while True:
             # Slow is not away: it looks at every delivery of the month.
             async with transaction(self._link, timeout_s=_DROP_S) as dropping:
-                row = await dropping.fetchrow("drop_oldest_month", before)
+                # A clock that is far ahead, ours or the server's, must not drop what is to be kept.
+                row = await dropping.fetchrow("drop_oldest_month", before, days)
             if row is None or row[0] is None:
                 return
             log.info("a month was dropped by retention", month=row[0].isoformat()[:7])

@@ -7,6 +7,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
+from tests.acceptance.clock import LIBRARY, Clock
 from tests.acceptance.daemon import Daemon, daemons
 from tests.acceptance.subscriber import Subscriber
 from tests.commands import run
@@ -125,6 +128,33 @@ async def test_a_redelivery_that_was_asked_for_keeps_its_month(database: Databas
             " from delivery order by day limit 1"
         )
         assert past.days[0].replace(day=1) == await connection.fetchval(drop)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="libfaketime is not installed (Debian's package `faketime`)")
+async def test_a_clock_that_is_far_ahead_drops_nothing(database: Database, tmp_path: Path) -> None:
+    """By the clock of the daemon's machine all was over long ago, and by the server's it was not."""
+    clock = Clock(tmp_path / "step")
+    clock.step(f"+{800 * 86_400}")
+    connection = await database.connect()
+    try:
+        past = Past(connection, await connection.fetchval("select current_date"))
+        await past.write()
+        expected = await past.months()
+        async with daemons(database.url, tmp_path, RETENTION__DAYS="400") as house:
+            daemon = await house.start(clock.environ)
+            routed = "select count(*) = 4 from message"
+            await wait_for(lambda: connection.fetchval(routed), "nothing in these months is unfinished")
+            await looked_after(past, daemon)
+            daemon.terminate()
+            assert 0 == await daemon.ended()
+            assert expected == await past.months()
+            again = await house.start(clock.environ)
+            await looked_after(past, again)
+            again.terminate()
+            assert 0 == await again.ended()
+        assert expected == await past.months()
     finally:
         await connection.close()
 

@@ -330,7 +330,7 @@ async def test_daemon_serves_the_api_and_keeps_house(database: Database, daemon:
         assert row is not None
         assert 0 < row[0]
         assert before < await one.connection.fetchval(counting)
-        row = await one.store.fetchrow("drop_oldest_month", dt.date(2020, 1, 1))
+        row = await one.store.fetchrow("drop_oldest_month", dt.date(2020, 1, 1), 1)
         assert row is not None
         assert row[0] is None
 

@@ -16,8 +16,9 @@ select (max(to_date(right(c.relname, 7), 'YYYY"m"MM')) + interval '1 month')::ti
   from pg_inherits h join pg_class c on c.oid = h.inhrelid
  where h.inhparent = 'public.outbox'::regclass;
 
--- drop_oldest_month: the oldest month that ended before $1, if everything in it is finished
-select drop_oldest_month($1);
+-- drop_oldest_month: the oldest month that ended before $1 and, by this server's clock, $2 days ago, if everything in
+-- it is finished
+select drop_oldest_month(least($1::date, current_date - $2::int));
 
 -- id_key: the key under which delivery ids are made
 select id_key from installation;
