@@ -6,9 +6,8 @@ import os
 import secrets
 import shutil
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-import asyncpg
 
 from dispatcher.store.embedded.binaries import Binaries
 from dispatcher.store.embedded.errors import EmbeddedError
@@ -16,8 +15,7 @@ from dispatcher.store.embedded.home import USER, Home, sync_directory
 from dispatcher.store.embedded.process import Child, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -34,17 +32,11 @@ jit = off                 # short statements: compiling them costs more than it 
 min_wal_size = 512MB      # in a storm nobody waits until a new segment has been filled with zeros:
 max_wal_size = 512MB      # all that are ever needed are there, and are used again
 """
-# Half a gigabyte of segments, each begun and left; a checkpoint then makes them those to come. One
-# statement each: within a transaction there is no checkpoint.
-_FILL_LOG: Final = """
-do $$ begin
-    for n in 1 .. 32 loop
-        perform pg_logical_emit_message(false, 'grillo-dispatcher', '');
-        perform pg_switch_wal();
-    end loop;
-end $$
-"""
-_USE_AGAIN: Final = "checkpoint"
+# Half a gigabyte of segments, each begun and left; a checkpoint then makes them those to come.
+_FILL_LOG: Final = (
+    "do $$ begin for n in 1..32 loop perform pg_logical_emit_message(false, 'grillo-dispatcher', '');"
+    " perform pg_switch_wal(); end loop; end $$\ncheckpoint\n"
+)
 _ROOMY_BYTES: Final = 2 * 1024**3
 
 
@@ -53,7 +45,7 @@ async def create_cluster(
 ) -> None:
     """Run initdb beside the final place and rename, so that what is there is complete.
 
-    Leftovers of an initdb that was killed are removed. Raises `EmbeddedError` with initdb's words.
+    Leftovers of one that was killed are removed. Raises `EmbeddedError` with the program's words.
     """
     workshop = _open_workshop(home, log)
     arguments: list[str | Path] = [
@@ -63,34 +55,42 @@ async def create_cluster(
         *(["--no-sync"] if settings.get("fsync") == "off" else []),
     ]
     with Output(home.path / "initdb.log") as output:
-        child = Child(arguments, home.identity, output, death_signal=signal.SIGKILL)
-        try:
-            status = await child.ended()
-        finally:
-            await child.stop()
-        if status != 0:
-            raise EmbeddedError(f"initdb failed ({status}): {output.tail()}")
+        await _run(arguments, home, output)
+        if settings.get("fsync") != "off":
+            await _fill_log(home, binaries, workshop / "cluster", output, log)
     _install(home, workshop)
     log.info("postgresql_created", path=str(home.cluster), version=str(binaries), user=home.identity.name)
 
 
-async def fill_log(home: Home, url: str, log: FilteringBoundLogger) -> None:
+async def _run(arguments: Sequence[str | Path], home: Home, output: Output, *, told: str = "") -> None:
+    """Run one of PostgreSQL's programs to its end; raises `EmbeddedError` with its words."""
+    child = Child(arguments, home.identity, output, death_signal=signal.SIGKILL, told=told)
+    try:
+        status = await child.ended()
+    finally:
+        await child.stop()
+    if status != 0:
+        raise EmbeddedError(f"{Path(arguments[0]).name} failed ({status}): {output.tail()}")
+
+
+async def _fill_log(
+    home: Home, binaries: Binaries, cluster: Path, output: Output, log: FilteringBoundLogger
+) -> None:
     """Make the segments of the write-ahead log that a storm will need: a second or two, once.
 
     By itself PostgreSQL makes the next one when the last is full, and whoever commits waits meanwhile: 30 to
     90 ms for each 16 MB (measured), which was most of an alert's p99 in a storm. Where the disk is nearly
     full it is left to do so.
     """
-    free = shutil.disk_usage(home.cluster).free
+    free = shutil.disk_usage(cluster).free
     if free < _ROOMY_BYTES:
         log.warning("postgresql_log_not_filled", path=str(home.cluster), free_bytes=free, needed=_ROOMY_BYTES)
         return
-    connection = await asyncpg.connect(url, ssl=False, timeout=10.0)
-    try:
-        for statement in (_FILL_LOG, _USE_AGAIN):
-            await connection.execute(statement)
-    finally:
-        await connection.close()
+    # No other checkpoint meanwhile: what it gives back would be filled instead of made.
+    sizes = ("-c", "min_wal_size=512MB", "-c", "max_wal_size=4GB")
+    await _run(
+        [binaries.postgres, "--single", "-D", cluster, *sizes, "template1"], home, output, told=_FILL_LOG
+    )
 
 
 def _open_workshop(home: Home, log: FilteringBoundLogger) -> Path:

@@ -70,15 +70,19 @@ class Child:
         output: Output,
         *,
         death_signal: signal.Signals,
+        told: str = "",
     ) -> None:
-        """Start `command`; to be called from the main thread, since its end would take the child with it."""
+        """Start `command`; `told` are a few lines for it to read.
+
+        To be called from the main thread, since its end would take the child with it.
+        """
         uid, gid = (identity.uid, identity.gid) if identity.switched else (-1, -1)
         numbers = (os.getpid(), int(death_signal), uid, gid)
         self.output = output
         output.mark()
         self._process = subprocess.Popen(  # noqa: S603, paths of our own choosing, no shell
             [sys.executable, "-I", "-S", str(child.__file__), *map(str, numbers), *map(str, command)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if told else subprocess.DEVNULL,
             stdout=output.fileno(),
             stderr=output.fileno(),
             cwd="/",
@@ -86,6 +90,9 @@ class Child:
             start_new_session=True,  # Ctrl-C is the dispatcher's to hear; it stops PostgreSQL last
         )
         self.pid = self._process.pid
+        if self._process.stdin is not None:
+            with self._process.stdin as lines:
+                lines.write(told.encode())
 
     @property
     def running(self) -> bool:

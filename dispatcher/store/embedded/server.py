@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from dispatcher.store.embedded.binaries import Binaries, find_binaries
-from dispatcher.store.embedded.cluster import bring_within_reach, create_cluster, fill_log
+from dispatcher.store.embedded.cluster import bring_within_reach, create_cluster
 from dispatcher.store.embedded.errors import EmbeddedError
 from dispatcher.store.embedded.home import ADDRESS, DATABASE, USER, Home, find_home
 from dispatcher.store.embedded.leftovers import clear_leftovers
@@ -90,15 +90,12 @@ class EmbeddedServer:
         await lock.take(self._role, self._lock_wait_s, self._log)
         self._held.callback(lock.release)
         output = self._held.enter_context(Output(home.path / "postgres.log"))
-        new = not home.cluster.exists()
-        if new:
+        if not home.cluster.exists():
             await create_cluster(home, await self._programs(home), self._settings, self._log)
         await clear_leftovers(home.cluster, self._log)
         self.port = home.choose_port(self._configured_port)
         self._child = await self._launch(home, output)
         await _ensure_database(home, self.port)
-        if new and self._settings.get("fsync") != "off":
-            await fill_log(home, home.url(self.port), self._log)
         return home.url(self.port)
 
     async def supervise(self) -> None:
