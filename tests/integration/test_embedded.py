@@ -61,7 +61,7 @@ async def test_a_new_server_has_its_log_ready(data_dir: Path) -> None:
     ahead = "select count(*) from pg_ls_waldir() where name > pg_walfile_name(pg_current_wal_lsn())"
     for _ in range(2):
         async with running(data_dir, settings=None) as url:
-            assert await fetch(url, ahead) >= 30
+            assert await fetch(url, ahead) >= 4  # of 31, where the disk is no slower than 16 MB/s
 
 
 async def test_the_server_is_closed_to_others_and_set_up_for_the_truth(data_dir: Path) -> None:

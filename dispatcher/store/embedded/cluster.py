@@ -32,10 +32,12 @@ jit = off                 # short statements: compiling them costs more than it 
 min_wal_size = 512MB      # in a storm nobody waits until a new segment has been filled with zeros:
 max_wal_size = 512MB      # all that are ever needed are there, and are used again
 """
-# Half a gigabyte of segments, each begun and left; a checkpoint then makes them those to come.
+# Half a gigabyte of segments, or what a slow disk takes of them in five seconds, each begun and left; a
+# checkpoint then makes them those to come.
 _FILL_LOG: Final = (
-    "do $$ begin for n in 1..32 loop perform pg_logical_emit_message(false, 'grillo-dispatcher', '');"
-    " perform pg_switch_wal(); end loop; end $$\ncheckpoint\n"
+    "do $$ begin for n in 1..32 loop exit when clock_timestamp() > now() + interval '5 seconds';"
+    " perform pg_logical_emit_message(false, 'grillo-dispatcher', ''); perform pg_switch_wal(); end loop;"
+    " end $$\ncheckpoint\n"
 )
 _ROOMY_BYTES: Final = 2 * 1024**3
 
@@ -76,7 +78,7 @@ async def _run(arguments: Sequence[str | Path], home: Home, output: Output, *, t
 async def _fill_log(
     home: Home, binaries: Binaries, cluster: Path, output: Output, log: FilteringBoundLogger
 ) -> None:
-    """Make the segments of the write-ahead log that a storm will need: a second or two, once.
+    """Make the segments of the write-ahead log that a storm will need: a second or two, once, five at most.
 
     By itself PostgreSQL makes the next one when the last is full, and whoever commits waits meanwhile: 30 to
     90 ms for each 16 MB (measured), which was most of an alert's p99 in a storm. Where the disk is nearly
