@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _data_dir(value: str) -> None:
-    if not value.strip():
+    if not value.strip() or "\0" in value:
         raise ValueError("expected a directory, such as var or /var/lib/grillo-dispatcher")
 
 

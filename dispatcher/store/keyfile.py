@@ -14,7 +14,7 @@ import binascii
 import fcntl
 import os
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -54,15 +54,24 @@ class KeyFile:
             return [_read(self.path)]
 
     def create(self) -> None:
-        """Make a key, unless there is one. Two processes may come here at once: the first one's stays."""
+        """Make a key, unless there is one. Two processes may come here at once: the first one's stays.
+
+        Raises `OperatorError` where the directory cannot be made or written.
+        """
+        try:
+            self._create()
+        except OSError as error:
+            raise OperatorError(
+                f"data_dir: the encryption key cannot be kept in {self.path.parent}: {error};"
+                " choose a directory that can be written, or set secrets.encryption_key"
+            ) from error
+
+    def _create(self) -> None:
         if self.path.exists():
             return
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _draft(self.path, secrets.token_bytes(KEY_BYTES)) as draft:
-            try:
-                os.link(draft, self.path)
-            except FileExistsError:
-                return
+        with _draft(self.path, secrets.token_bytes(KEY_BYTES)) as draft, suppress(FileExistsError):
+            os.link(draft, self.path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -253,6 +253,18 @@ async def test_a_lost_password_is_not_replaced_behind_the_operators_back(data_di
         await server_in(data_dir).start()
 
 
+async def test_a_directory_that_cannot_be_used_is_the_operators(tmp_path: Path) -> None:
+    """A `data_dir` that is a file, or lies in one, is named to a short command as to a daemon."""
+    file = tmp_path / "file"
+    file.touch()
+    for data_dir in (file, file / "var"):
+        with pytest.raises(EmbeddedError, match=rf"^data_dir: {data_dir}: "):
+            await server_in(data_dir).start()
+        with pytest.raises(EmbeddedError, match=rf"^data_dir: {data_dir}: "):
+            async with borrow(data_dir, log=LOG):
+                pytest.fail("a file was taken for a directory")
+
+
 def test_postgresqls_log_is_bounded(tmp_path: Path) -> None:
     """A log that grew too long keeps its end, and its writer goes on after that."""
     with Output(tmp_path / "postgres.log") as output:

@@ -85,6 +85,15 @@ def test_key_is_made_once(tmp_path: Path) -> None:
     assert [path] == list(data_dir.iterdir())
 
 
+def test_a_place_that_cannot_hold_the_key_is_the_operators(tmp_path: Path) -> None:
+    """A `data_dir` that is a file, or lies in one, is named with what can be done about it."""
+    file = tmp_path / "file"
+    file.touch()
+    for data_dir in (file, file / "var"):
+        with pytest.raises(OperatorError, match=rf"^data_dir: .* in {data_dir}: .*secrets\.encryption_key$"):
+            configured_vault(Config(data_dir=str(data_dir)))
+
+
 def test_key_is_made_by_one_of_several(tmp_path: Path) -> None:
     """Whoever comes at the same time gets the same key."""
     checks: list[bytes] = []

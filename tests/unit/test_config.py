@@ -127,6 +127,10 @@ def test_booleans_in_the_environment(text: str, value: bool) -> None:  # noqa: F
             "log.level: expected one of 'debug', 'info', 'warning', 'error', got 'loud'",
         ),
         ("data_dir = 5", "data_dir: expected text, got 5"),
+        (
+            'data_dir = "a\\u0000b"',
+            "data_dir: expected a directory, such as var or /var/lib/grillo-dispatcher, got 'a\\x00b'",
+        ),
         ("delivery = 5", "delivery: expected a table, written [delivery], got 5"),
         (
             "[delivery]\nallowed_networks = ['10.0.0.1/8']",

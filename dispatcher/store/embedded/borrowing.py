@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from dispatcher.store.embedded.errors import InUseError
+from dispatcher.store.embedded.errors import InUseError, unusable
 from dispatcher.store.embedded.home import Home, find_home
 from dispatcher.store.embedded.lock import OwnerLock
 from dispatcher.store.embedded.server import EmbeddedServer
@@ -29,9 +29,13 @@ async def borrow(
     """Yield a URL that works inside the block.
 
     A daemon's server is used and left alone. While another command has one of its own, or a daemon is
-    still starting, this waits at most `wait_s` seconds; then `InUseError` names the process.
+    still starting, this waits at most `wait_s` seconds; then `InUseError` names the process. A directory
+    that cannot be made or written is an `EmbeddedError`.
     """
-    home = await asyncio.to_thread(find_home, data_dir)
+    try:
+        home = await asyncio.to_thread(find_home, data_dir)
+    except OSError as error:
+        raise unusable(data_dir, error) from error
     server = EmbeddedServer(data_dir, bin_dir=bin_dir, port=port, log=log, role="command", lock_wait_s=0.0)
     try:
         yield await _reach(home, server, wait_s)

@@ -18,7 +18,7 @@ import asyncpg
 
 from dispatcher.store.embedded.binaries import Binaries, find_binaries
 from dispatcher.store.embedded.cluster import bring_within_reach, create_cluster
-from dispatcher.store.embedded.errors import EmbeddedError
+from dispatcher.store.embedded.errors import EmbeddedError, unusable
 from dispatcher.store.embedded.home import ADDRESS, DATABASE, USER, Home, find_home
 from dispatcher.store.embedded.leftovers import clear_leftovers
 from dispatcher.store.embedded.lock import OwnerLock, Role
@@ -78,8 +78,7 @@ class EmbeddedServer:
             return await self._start()
         except OSError as error:
             await self.stop()
-            hint = "; run as the user that made it, or as root" if isinstance(error, PermissionError) else ""
-            raise EmbeddedError(f"{self._data_dir}: {error}{hint}") from error
+            raise unusable(self._data_dir, error) from error
         except BaseException:
             await self.stop()
             raise
