@@ -216,6 +216,19 @@ async def test_hostile_answers_stay_text(world: World, receiver: Receiver) -> No
         assert [] == [url for url in asked if not url.startswith(world.url) or url.endswith("/x")]
 
 
+async def test_a_description_of_one_long_word_stays_within_the_page(world: World, receiver: Receiver) -> None:
+    """Neither the webhook's page nor the list must be moved sideways to be read on a phone."""
+    async with world.visitor(await world.key(), **PHONE) as visitor:
+        path = await visitor.add(receiver.url("/described"))
+        await visitor.go(f"{path}/edit")
+        await visitor.page.get_by_label("Description").fill("https://wiki.example/" + "w" * 400)
+        await visitor.page.locator("main button.primary").click()
+        await visitor.sees("https://wiki.example/")
+        for page in (path, BASE):
+            await visitor.go(page)
+            await visitor.is_sound()
+
+
 async def test_language_and_appearance_are_remembered(world: World) -> None:
     """In the browser, on every page, whatever the system says; and can be changed before one is logged in."""
     async with world.visitor(color_scheme="light") as visitor:
