@@ -43,6 +43,8 @@ async def history_page(visit: Visit) -> web.Response:
     )
     found = await history.search(database, webhook.id, wanted)
     kept = {name: value for name, value in given.items() if value}
+    understood = {"status": wanted.state, "event": wanted.type, "since": wanted.since, "until": wanted.until}
+    unread = [name for name in kept if understood[name] is None]
     older = None
     if found.next_before is not None:
         older = "?" + urlencode({**kept, "cursor": write_cursor(found.next_before)})
@@ -52,8 +54,8 @@ async def history_page(visit: Visit) -> web.Response:
         rows=rows(found.rows, visit.context.ids),
         total=found.total,
         counted=history.COUNTED,
-        given=given,
-        bad={name for name in ("since", "until") if given[name] and moment(given[name]) is None},
+        given={**given, "since": typed(wanted.since), "until": typed(wanted.until)},
+        unread=unread,
         narrowed=bool(kept),
         told=wanted.total,
         first=wanted.before is None,
@@ -128,9 +130,17 @@ def moment(text: str) -> dt.datetime | None:
     except ValueError:
         pass
     try:
-        return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+        at = dt.datetime.fromisoformat(text)
     except ValueError:
         return None
+    return at.replace(tzinfo=dt.UTC) if at.tzinfo is None else None
+
+
+def typed(at: dt.datetime | None) -> str:
+    """Write a time as a browser's field holds it, in UTC; to the second."""
+    if at is None:
+        return ""
+    return at.astimezone(dt.UTC).isoformat(timespec="seconds" if at.second else "minutes")[:-6]
 
 
 def _position(cursor: str) -> OutboxId | None:

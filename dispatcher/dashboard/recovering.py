@@ -7,7 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from dispatcher.dashboard import finding
-from dispatcher.dashboard.delivering import moment
+from dispatcher.dashboard.delivering import moment, typed
 from dispatcher.dashboard.sentences import translated
 from dispatcher.dashboard.visit import BASE
 from dispatcher.store import recoveries
@@ -32,8 +32,8 @@ async def show(visit: Visit) -> web.Response:
         return visit.not_found()
     now = dt.datetime.now(dt.UTC)
     since = max(webhook.health.failing_since or now - _USUAL, now - LONGEST_WINDOW + _MINUTE)
-    typed = {"since": since.strftime("%Y-%m-%dT%H:%M"), "until": ""}
-    return await _page(visit, webhook, typed=typed, include=["failed", "cancelled"])
+    given = {"since": typed(since.replace(second=0)), "until": ""}
+    return await _page(visit, webhook, given=given, include=["failed", "cancelled"])
 
 
 async def recover(visit: Visit) -> web.Response:
@@ -41,18 +41,18 @@ async def recover(visit: Visit) -> web.Response:
     webhook = await finding.webhook(visit)
     if webhook is None:
         return visit.not_found()
-    typed = {"since": visit.field("since"), "until": visit.field("until")}
+    given = {"since": visit.field("since"), "until": visit.field("until")}
     include = [one for one in recoveries.INCLUDES if one in visit.form.get("include", ())]
-    window, errors = _read(webhook, typed, include)
+    window, errors = _read(webhook, given, include)
     if window is None:
         translations = {name: [translated(visit.speech, problem)] for name, problem in errors.items()}
-        return await _page(visit, webhook, 422, typed=typed, include=include, errors=translations)
+        return await _page(visit, webhook, 422, given=given, include=include, errors=translations)
     database = visit.context.database
     walk = await recoveries.Walk.of(database, window)
     counted, counted_all = await count(walk, window)
     if visit.field("action") != "recover":
         return await _page(
-            visit, webhook, typed=typed, include=include, counted=counted, counted_all=counted_all
+            visit, webhook, given=given, include=include, counted=counted, counted_all=counted_all
         )
     if walk.why_inactive is not None:
         return visit.conflict("inactive")
@@ -69,15 +69,15 @@ async def recover(visit: Visit) -> web.Response:
 
 
 def _read(
-    webhook: Webhook, typed: dict[str, str], include: list[recoveries.Include]
+    webhook: Webhook, given: dict[str, str], include: list[recoveries.Include]
 ) -> tuple[recoveries.Window | None, dict[str, str]]:
     """Judge a window as the API does; `until` is now at the latest."""
     now = dt.datetime.now(dt.UTC)
-    since, until = moment(typed["since"]), moment(typed["until"])
+    since, until = moment(given["since"]), moment(given["until"])
     errors = {}
     if since is None:
-        errors["since"] = "is not a date and time" if typed["since"] else "is required"
-    if until is None and typed["until"]:
+        errors["since"] = "is not a date and time" if given["since"] else "is required"
+    if until is None and given["until"]:
         errors["until"] = "is not a date and time"
     if not include:
         errors["include"] = "choose at least one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 
@@ -158,7 +159,7 @@ async def test_everything_is_read_and_done_without_javascript(world: World, rece
         await receiver.wait_for(1)
         await visitor.go(f"{path}/deliveries")
         await expect(visitor.page.locator("table")).to_contain_text("webhook.test")
-        await visitor.sees("UTC")
+        await visitor.sees("UTC", "From (UTC)")
         await visitor.go(path)
         await visitor.sees("What it is set to", "Healthy")
         await visitor.page.locator("[data-menu] summary").click()
@@ -227,6 +228,42 @@ async def test_a_description_of_one_long_word_stays_within_the_page(world: World
         for page in (path, BASE):
             await visitor.go(page)
             await visitor.is_sound()
+
+
+async def test_times_are_typed_in_the_viewers_zone(world: World, receiver: Receiver) -> None:
+    """As the times beside the fields are shown; links, and what the server hears, stay in UTC."""
+    tokyo = dt.timezone(dt.timedelta(hours=9))
+    now = dt.datetime.now(tokyo).replace(tzinfo=None, second=0, microsecond=0)
+    async with world.visitor(await world.key(), timezone_id="Asia/Tokyo") as visitor:
+        page = visitor.page
+        path = await visitor.add(receiver.url("/zone"))
+        await visitor.press("Test")
+        await receiver.wait_for(1)
+        since, until = page.get_by_label("From", exact=True), page.get_by_label("To", exact=True)
+
+        async def history(low: dt.timedelta, high: dt.timedelta) -> None:
+            await visitor.go(f"{path}/deliveries")
+            await since.fill((now + low).isoformat(timespec="minutes"))
+            await until.fill((now + high).isoformat(timespec="minutes"))
+            await visitor.press("Show")
+            await page.wait_for_url("**since=*")
+            await expect(since).to_have_value((now + low).isoformat(timespec="minutes"))
+            await expect(until).to_have_value((now + high).isoformat(timespec="minutes"))
+
+        hour = dt.timedelta(hours=1)
+        await history(-hour, hour)
+        await expect(page.locator("table")).to_contain_text("webhook.test")
+        in_utc = (now - 10 * hour).isoformat(timespec="minutes").replace(":", "%3A")
+        assert f"since={in_utc}&" in page.url
+        await history(hour, 2 * hour)
+        await visitor.sees("No delivery is like that.")
+
+        await visitor.go(f"{path}/recover")
+        proposed = dt.datetime.fromisoformat(await since.input_value())
+        assert abs(now - 24 * hour - proposed) <= dt.timedelta(minutes=5)
+        await visitor.press("Count first")
+        await visitor.sees("0 deliveries would be sent again.")
+        await expect(since).to_have_value(proposed.isoformat(timespec="minutes"))
 
 
 async def test_language_and_appearance_are_remembered(world: World) -> None:

@@ -381,6 +381,17 @@ async def test_a_test_leads_to_its_delivery(visitor: Visitor) -> None:
     assert "event.detected test" in page.words
 
 
+async def test_what_a_filter_says_is_shown_or_said_to_be_left_out(visitor: Visitor) -> None:
+    """In a link somebody typed: RFC 3339 is read, and nothing is passed over in silence."""
+    path = f"{BASE}/{await visitor.new_webhook()}/deliveries"
+    page = await visitor.get(f"{path}?since=2026-01-15T14:32:50%2B02:00&until=2026-01-15T14:00&status=failed")
+    assert 'name="since" value="2026-01-15T12:32:50"' in page.text
+    assert 'name="until" value="2026-01-15T14:00"' in page.text
+    assert "Left out" not in page.words
+    page = await visitor.get(f"{path}?status=zz&event=nothing&since=yesterday&until=2026-01-15T14:32%2B05:00")
+    assert "Left out, as it cannot be read: State, Event, From, To." in page.words
+
+
 async def test_a_window_is_counted_and_recovered(visitor: Visitor, database: Database) -> None:
     """The count first, with nothing done; then the recovery, with its progress."""
     webhook_id = await visitor.new_webhook()
