@@ -6,8 +6,8 @@ their rate limits, or for alerts that have the right of way.
 
 Where there are many workers they go in step, by the loop's turns: all whose answers have come judge them,
 then all of these sign, then all write. If each did one after the other it would find the caches emptied by
-what came in between (measured: a fifth of a delivery's CPU). A few alerts amid many others
-do not wait for that.
+what came in between (measured: a fifth of a delivery's CPU). A few alerts amid many others do not wait for
+that.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dispatcher.telemetry.traces import Receiver
 
 _AFTER_A_BUG: Final = dt.timedelta(minutes=1)
 _STARTED_IN_A_TURN: Final = 32
-_FEW: Final = 16  # workers, or requests of a lane, that gain nothing by going in step
+_FEW: Final = 16  # workers, or requests of a lane, that do not go in step
 _WITHOUT_MEANS: Final = dt.timedelta(seconds=1)
 _LEAST_SLEEP_S: Final = 0.002  # tokens that come closer together than this are waited for together
 
